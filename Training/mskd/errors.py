@@ -1,0 +1,49 @@
+"""The errors a user can meet: each is one sentence with its remedy, and owns a process exit code."""
+
+from __future__ import annotations
+
+
+class MSKDError(Exception):
+    """Base of every error whose text is meant for a user.
+
+    ``exit_code`` is what a command line process returns; ``code`` is the stable machine-readable name that the
+    worker sends to its client.
+    """
+
+    exit_code = 1
+    code = "error"
+
+
+class SettingsError(MSKDError, ValueError):
+    """Wrong usage, or a recipe or option that cannot be honoured."""
+
+    exit_code = 2
+    code = "settings"
+
+
+class InputError(MSKDError, ValueError):
+    """An image, label map or data set that cannot be read or does not suit the task."""
+
+    exit_code = 3
+    code = "input"
+
+
+class PackageError(MSKDError, ValueError):
+    """A model package that is damaged, unsafe, too new or inconsistent."""
+
+    exit_code = 4
+    code = "package"
+
+
+class OutOfMemory(MSKDError, MemoryError):
+    """Memory ran out after every fallback was tried."""
+
+    exit_code = 5
+    code = "out_of_memory"
+
+
+class Cancelled(MSKDError):
+    """The user asked to stop; nothing half-written is left behind."""
+
+    exit_code = 130
+    code = "cancelled"

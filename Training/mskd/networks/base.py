@@ -1,0 +1,68 @@
+"""What every segmentation network here is, and how one is built from its name and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mskd.errors import MSKDError, SettingsError
+from mskd.registry import Registry
+from mskd.spec import NetworkSpec, Strict, validate
+
+
+class SegmentationNetwork(nn.Module):
+    """A network from ``[N, C, *spatial]`` images to ``[N, K, *spatial]`` logits of the same, arbitrary, size.
+
+    A family subclasses this, names the record that validates its arguments, and implements ``_forward`` for inputs
+    whose every side is a multiple of ``divisor``; other sizes are padded here and the logits cropped back.
+    """
+
+    Arguments: ClassVar[type[Strict]]
+    dim: int
+    divisor: tuple[int, ...]
+
+    def _forward(self, image: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def levels(self) -> dict[str, int]:
+        """Module path -> stride (of the finest axis) of every stage whose output can be tapped, last stage first."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor:
+        size = image.shape[2:]
+        missing = [-side % step for side, step in zip(size, self.divisor, strict=True)]
+        if not any(missing):
+            return self._forward(image)
+        pad = [amount for axis in reversed(missing) for amount in (0, axis)]
+        logits = self._forward(F.pad(image, pad))
+        return logits[(..., *(slice(0, side) for side in size))]
+
+
+NETWORKS: Registry[type[SegmentationNetwork]] = Registry("network", "mskd.networks")
+
+
+def build_network(
+    spec: NetworkSpec, *, source: str = "network", error: type[MSKDError] = SettingsError
+) -> SegmentationNetwork:
+    """A freshly initialised network of the registered family ``spec.name``.
+
+    Raises:
+        SettingsError: unknown name; ``error``: arguments the family does not take.
+    """
+    family = NETWORKS[spec.name]
+    arguments: Mapping[str, Any] = spec.arguments
+    return family(validate(family.Arguments, arguments, source=f"{source} ({spec.name})", error=error))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable weights, each tensor once however often it is aliased."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def channels_last(dim: int) -> torch.memory_format:
+    """The memory layout in which 2D or 3D convolutions run fastest."""
+    return torch.channels_last if dim == 2 else torch.channels_last_3d

@@ -1,0 +1,68 @@
+"""Convolution blocks for 2D and 3D, chosen by ``dim``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+NORM = {
+    ("batch", 2): nn.BatchNorm2d,
+    ("batch", 3): nn.BatchNorm3d,
+    ("instance", 2): nn.InstanceNorm2d,
+    ("instance", 3): nn.InstanceNorm3d,
+}
+
+
+def norm_layer(norm: str, dim: int, channels: int) -> nn.Module:
+    """A normalisation layer with learnt scale and shift."""
+    return NORM[norm, dim](channels, affine=True)
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, normalisation, leaky ReLU; ``separable`` splits it into depthwise and pointwise."""
+
+    def __init__(
+        self,
+        dim: int,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        norm: str,
+        separable: bool = False,
+        activate: bool = True,
+    ) -> None:
+        padding = tuple(side // 2 for side in kernel)
+        kernel, stride = tuple(kernel), tuple(stride)
+        if separable and inputs > 1:
+            convolutions = [
+                CONV[dim](inputs, inputs, kernel, stride, padding, groups=inputs, bias=False),
+                CONV[dim](inputs, outputs, 1, bias=False),
+            ]
+        else:
+            convolutions = [CONV[dim](inputs, outputs, kernel, stride, padding, bias=False)]
+        activation = [nn.LeakyReLU(0.01, inplace=True)] if activate else []
+        super().__init__(*convolutions, norm_layer(norm, dim, outputs), *activation)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut (He et al. 2016, as in nnU-Net's residual encoder)."""
+
+    def __init__(
+        self, dim: int, inputs: int, outputs: int, *, kernel: Sequence[int], stride: Sequence[int], norm: str
+    ) -> None:
+        super().__init__()
+        one = (1,) * dim
+        self.first = ConvNormAct(dim, inputs, outputs, kernel=kernel, stride=stride, norm=norm)
+        self.second = ConvNormAct(dim, outputs, outputs, kernel=kernel, stride=one, norm=norm, activate=False)
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or tuple(stride) != one:
+            self.shortcut = ConvNormAct(dim, inputs, outputs, kernel=one, stride=stride, norm=norm, activate=False)
+        self.activation = nn.LeakyReLU(0.01, inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.activation(self.second(self.first(features)) + self.shortcut(features))

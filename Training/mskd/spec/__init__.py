@@ -1,0 +1,20 @@
+"""What a label, a model and a run are: typed, validated data without torch."""
+
+from mskd.spec.base import Strict, validate
+from mskd.spec.labels import Code, Label, Terminology
+from mskd.spec.model import SCHEMA_VERSION, Channel, Manifest, Metric, NetworkSpec, Normalization, Provenance
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Channel",
+    "Code",
+    "Label",
+    "Manifest",
+    "Metric",
+    "NetworkSpec",
+    "Normalization",
+    "Provenance",
+    "Strict",
+    "Terminology",
+    "validate",
+]
