@@ -62,6 +62,7 @@ def test_surface_distances_equal_brute_force(seed, shape, step):
     assert scores.hd95 == pytest.approx(max(np.percentile(forth, 95), np.percentile(back, 95)))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning:monai")
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_monai_when_both_organs_are_there(seed):
     import torch
