@@ -1,0 +1,7 @@
+"""Images and label maps with their geometry: NIfTI, NRRD, MetaImage and DICOM in, label maps out."""
+
+from mskd.image.geometry import Geometry, Image, LabelMap
+from mskd.image.read import read_image, read_labels
+from mskd.image.write import write_labels
+
+__all__ = ["Geometry", "Image", "LabelMap", "read_image", "read_labels", "write_labels"]

@@ -1,0 +1,98 @@
+"""From an image to what a network sees: turned, cropped, resampled, normalised. Training uses the same functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mskd.errors import InputError
+from mskd.image.geometry import Geometry, Image, LabelMap
+from mskd.inference.grid import Grid, InputSpec, make_grid
+from mskd.inference.region import Region
+from mskd.inference.resample import resample
+from mskd.spec import Normalization
+
+SMALLEST_DEVIATION = 1e-8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network's input ``[C, z, y, x]``, float32, and the grid that leads back to the image."""
+
+    array: NDArray[np.float32]
+    grid: Grid
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the prepared voxels lie."""
+        return self.grid.geometry
+
+
+def preprocess(image: Image, spec: InputSpec, region: Region | None = None) -> Prepared:
+    """Turn to ``spec.orientation``, crop to the region (and some context), resample to ``spec.spacing``, normalise.
+
+    Args:
+        image: Voxels ``[C, z, y, x]`` of any numeric type.
+        spec: Spacing, orientation and normalisation of the model.
+        region: What to look at; None is the whole image. ``zscore`` takes its statistics from what is looked at.
+
+    Raises:
+        InputError: the region does not meet the image, or a voxel is not finite.
+    """
+    grid = make_grid(image.geometry, spec, region)
+    return Prepared(prepare_tensor(image, grid, spec.normalization).numpy(), grid)
+
+
+def prepare_tensor(
+    image: Image, grid: Grid, normalization: Normalization, device: torch.device | str = "cpu"
+) -> Tensor:
+    """What :func:`preprocess` does once the grid is known; the result ``[C, z, y, x]`` stays on ``device``."""
+    # A copy in any case: normalisation works in place.
+    voxels = np.array(grid.view(image.array), dtype=np.float32, order="C")
+    volume = resample(torch.from_numpy(voxels).to(device), grid.geometry.shape)
+    return normalize(volume, normalization)
+
+
+def prepare_labels(labels: LabelMap, spec: InputSpec) -> NDArray[np.uint8]:
+    """The labels ``[z, y, x]`` on the prepared grid of an image that shares their own grid.
+
+    Each label is resampled linearly as a mask of its own and the largest share wins: smooth borders, no invented
+    values.
+    """
+    grid = make_grid(labels.geometry, spec)
+    turned = np.array(grid.view(labels.array), order="C")
+    if turned.shape == grid.geometry.shape:
+        return turned
+    source = torch.from_numpy(turned)
+    best = torch.full(grid.geometry.shape, -1.0)
+    winner = torch.zeros(grid.geometry.shape, dtype=torch.uint8)
+    for value in np.unique(turned):
+        share = resample((source == int(value)).float()[None], grid.geometry.shape, "bilinear")[0]
+        winner.masked_fill_(share > best, int(value))
+        torch.maximum(best, share, out=best)
+    return winner.numpy()
+
+
+def normalize(volume: Tensor, normalization: Normalization) -> Tensor:
+    """Normalise ``[C, z, y, x]`` in place, channel by channel. A constant channel becomes 0 under ``zscore``.
+
+    Raises:
+        InputError: a voxel is not finite.
+    """
+    if normalization.name == "clip_zscore":
+        volume.clamp_(normalization.lower, normalization.upper)
+        volume.sub_(normalization.mean or 0.0).div_(normalization.std or 1.0)
+    for index, channel in enumerate(volume):
+        # float64 sums: the deviation of values around 1e6 drowns in float32.
+        mean = float(channel.sum(dtype=torch.float64)) / channel.numel()
+        if not np.isfinite(mean):
+            raise InputError(f"Channel {index + 1} of the image holds NaN or infinite voxels; replace them first.")
+        if normalization.name == "zscore":
+            channel.sub_(mean)
+            deviation = float(torch.linalg.vector_norm(channel, dtype=torch.float64)) / channel.numel() ** 0.5
+            channel.div_(max(deviation, SMALLEST_DEVIATION))
+    return volume
