@@ -1,0 +1,70 @@
+"""What every distillation method is, and the registry in which one is found by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from mskd.distillation.context import Context
+from mskd.distillation.outputs import Outputs, Shapes
+from mskd.distillation.saliency import FilterKind, spatial_filter
+from mskd.registry import Registry
+from mskd.spec import Strict
+
+
+class MethodSettings(Strict):
+    """What each term takes: ``weight`` multiplies it (lambda in the equations)."""
+
+    weight: Annotated[float, Field(ge=0.0, le=1e6)] = 1.0
+
+
+class FilterSettings(MethodSettings):
+    """The teacher's spatial filter, shared by FFD and RGD.
+
+    Args:
+        theta: Confidence under which a voxel is dropped; 0.5 keeps every voxel.
+        gamma: How much more a confident voxel counts.
+        filter: ``teacher`` is the method; ``random`` (the same weights at shuffled places) and ``inverted`` (the voxels
+            that the teacher's filter drops) are controls; ``none`` weighs all voxels alike.
+    """
+
+    theta: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.6
+    gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 0.6
+    filter: FilterKind = "teacher"
+
+
+class Method(nn.Module):
+    """One term of the distillation loss.
+
+    A method file holds the loss as a plain function first, then a thin subclass of this with its ``Settings``.
+    What a subclass learns (projections) belongs to the criterion and never to the student.
+
+    Attributes:
+        ramped: Whether the term is faded in over the first steps, as terms on features are.
+    """
+
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    ramped: ClassVar[bool] = True
+
+    def __init__(self, settings: MethodSettings, shapes: Shapes) -> None:
+        super().__init__()
+
+    def forward(self, student: Outputs, teacher: Outputs, context: Context) -> Tensor:
+        """The unweighted term, a scalar: a mean over the batch and over voxels, or over valid regions.
+
+        Args:
+            student, teacher: Full precision; the features of one level share one grid.
+            context: Labels, regions and saliency maps of this batch.
+        """
+        raise NotImplementedError
+
+
+METHODS: Registry[type[Method]] = Registry("distillation method", "mskd.distillation.methods")
+
+
+def voxel_weight(settings: FilterSettings, context: Context, level: int) -> Tensor:
+    """W ``[B, n]`` of a level, mean 1: the spatial filter, or 1 everywhere where regions come from masks alone."""
+    kind: FilterKind = "none" if context.mode == "mask" else settings.filter
+    return spatial_filter(context.saliency(level), theta=settings.theta, gamma=settings.gamma, kind=kind)

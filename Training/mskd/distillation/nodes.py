@@ -1,0 +1,136 @@
+"""Region graphs: nodes from regions and patches, edges, and walks of one or two hops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from mskd.distillation.regions import CORE, Regions, flat_cells
+
+TIE = 1e-3
+EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which voxels make up which node, as a list of (node, voxel, share) triples; shares of a node add up to 1.
+
+    Args:
+        node: ``[m]`` index into the flattened ``[B, R]`` nodes.
+        voxel: ``[m]`` index into the flattened ``[B, n]`` voxels.
+        share: ``[m]``.
+        valid: ``[B, R]``, False for a node that is absent.
+    """
+
+    node: Tensor
+    voxel: Tensor
+    share: Tensor
+    valid: Tensor
+
+    def means(self, features: Tensor) -> Tensor:
+        """The node vectors of ``features`` ``[B, C, n]``: ``[B, R, C]``, zero where a node is absent."""
+        batch, channels, voxels = features.shape
+        rows = features.transpose(1, 2).reshape(batch * voxels, channels).index_select(0, self.voxel)
+        nodes = rows.new_zeros(self.valid.numel(), channels)
+        nodes = nodes.index_add(0, self.node, rows * self.share[:, None])
+        return nodes.view(batch, -1, channels)
+
+
+def region_members(area: Tensor, weight: Tensor, grid: tuple[int, ...], n_min: float, *, split: bool) -> Membership:
+    """One node per region, or with ``split`` its parts: the region cut at its centroid along every axis, 2^dim parts.
+
+    A node is the mean over its core (area >= 0.5) weighted by W; without a core voxel (a tiny organ), over all of it.
+    A node is absent when it holds fewer than ``n_min`` grid voxels or the filter keeps nothing of it. A voxel exactly
+    on the centroid belongs to the lower part.
+
+    Args:
+        area: ``[B, R, n]``.
+        weight: W ``[B, n]``.
+    """
+    batch, regions, voxels = area.shape
+    item, region, place = area.nonzero(as_tuple=True)
+    mass = area[item, region, place]
+    node, count = item * regions + region, regions
+    if split:
+        node = (node << len(grid)) + _part(node, place, mass, batch * regions, grid)
+        count = regions << len(grid)
+    zeros = area.new_zeros(batch * count)
+    core = (mass >= CORE).to(mass.dtype)
+    has_core = zeros.index_add(0, node, core) > 0
+    share = torch.where(has_core[node], core, mass) * weight[item, place]
+    total = zeros.index_add(0, node, share)
+    valid = (zeros.index_add(0, node, mass) >= n_min) & (total > 0)
+    kept = (share > 0) & valid[node]
+    node, share = node[kept], share[kept]
+    return Membership(node, (item * voxels + place)[kept], share / total[node], valid.view(batch, count))
+
+
+def _part(node: Tensor, place: Tensor, mass: Tensor, nodes: int, grid: tuple[int, ...]) -> Tensor:
+    """``[m]``: in which of the 2^dim parts of its region each voxel lies, one bit an axis."""
+    zeros = mass.new_zeros(nodes)
+    size = zeros.index_add(0, node, mass)
+    part = torch.zeros_like(node)
+    for axis, side in enumerate(grid):
+        position = (place // prod(grid[axis + 1 :]) % side).to(mass.dtype)
+        centroid = zeros.index_add(0, node, mass * position) / size
+        part = part * 2 + (position - centroid[node] > TIE)
+    return part
+
+
+def patch_members(weight: Tensor, grid: tuple[int, ...], patches: int) -> Membership:
+    """Nodes from a regular division of the grid into ``patches`` along every axis, each a mean weighted by W."""
+    batch, voxels = weight.shape
+    count = patches ** len(grid)
+    cell = flat_cells(grid, (patches,) * len(grid), [side / patches for side in grid], weight.device)
+    node = (cell + count * torch.arange(batch, device=weight.device)[:, None]).reshape(-1)
+    total = weight.new_zeros(batch * count).index_add(0, node, weight.reshape(-1))
+    voxel = torch.arange(batch * voxels, device=weight.device)
+    kept = weight.reshape(-1) > 0
+    node, share = node[kept], weight.reshape(-1)[kept]
+    return Membership(node, voxel[kept], share / total[node], (total > 0).view(batch, count))
+
+
+def foreground_regions(regions: Regions, background: Tensor | None) -> Tensor:
+    """``[B, R', n]``: the foreground regions that are present, and after them ``background`` ``[B, n]`` if given."""
+    present = regions.area[:, 1:] * regions.valid[:, 1:, None]
+    return present if background is None else torch.cat([present, background[:, None]], dim=1)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors scaled to length 1 along the last axis; a zero vector stays zero, with a finite gradient."""
+    return vectors / (vectors.square().sum(-1, keepdim=True) + EPS**2).sqrt()
+
+
+def edges(nodes: Tensor) -> Tensor:
+    """E_ij = cos(V_i, V_j) of nodes ``[B, R, C]``: ``[B, R, R]``."""
+    directions = unit(nodes)
+    return directions @ directions.transpose(1, 2)
+
+
+def walks(edge: Tensor, pairs: Tensor, *, temperature: float, hops: int) -> Tensor:
+    """Where a walk of ``hops`` steps ends: P^hops with P = row-softmax over valid j != i of E / temperature.
+
+    Args:
+        edge: ``[B, R, R]``.
+        pairs: ``[B, R, R]``, True for i != j, both valid.
+
+    Returns:
+        ``[B, R, R]``; a row without a valid neighbour is zero.
+    """
+    scores = (edge / temperature).masked_fill(~pairs, -torch.inf)
+    alone = ~pairs.any(-1, keepdim=True)
+    step = torch.softmax(scores.masked_fill(alone, 0.0), dim=-1).masked_fill(alone, 0.0)
+    return step if hops == 1 else step @ step
+
+
+def shuffle_nodes(nodes: Tensor, valid: Tensor) -> Tensor:
+    """Control: each valid node of ``[B, R, C]`` takes the vector of another one, around a random cycle of them."""
+    order = torch.rand(valid.shape, device=valid.device).masked_fill(~valid, 2.0).argsort(dim=-1)
+    count = valid.sum(-1, keepdim=True)
+    rank = torch.arange(valid.shape[1], device=valid.device)
+    following = torch.where(rank < count, (rank + 1) % count.clamp(min=1), rank)
+    source = torch.empty_like(order).scatter_(1, order, order.gather(1, following))
+    return nodes.gather(1, source[..., None].expand_as(nodes))
