@@ -67,6 +67,11 @@ class Distillation(nn.Module):
         """The paired module paths (student, teacher), last decoder stage first."""
         return tuple(zip(self._student.paths, self._teacher.paths, strict=True))
 
+    @property
+    def student_module(self) -> nn.Module:
+        """The network being trained."""
+        return self._student.module
+
     def student_forward(self, image: Tensor, through: Callable[[Tensor], Any] | None = None) -> Outputs:
         """Run the student in its own mode.
 

@@ -33,8 +33,8 @@ def match_grid(features: Tensor, own: Sequence[float], common: Sequence[float], 
         shape: Spatial shape of the image.
     """
     inside = [min(side, ceil(size / step)) for side, size, step in zip(features.shape[2:], shape, own, strict=True)]
-    window = tuple(slice(0, side) for side in inside)
-    features = features[(..., *window)]
+    for axis, side in enumerate(inside, start=2):
+        features = features.narrow(axis, 0, side)
     steps = [coarse / fine for coarse, fine in zip(common, own, strict=True)]
     grid = [ceil(side / step) for side, step in zip(inside, steps, strict=True)]
     return pool_to(features, grid, steps)
@@ -125,8 +125,15 @@ def probe(network: nn.Module, taps: Taps, example: Tensor, role: str) -> tuple[T
 
 
 def feature_strides(network: nn.Module, image: Tensor, features: Tensor) -> tuple[float, ...]:
-    """Voxels per feature voxel and axis, counting the padding that a network with a ``divisor`` adds to the image."""
+    """Voxels per feature voxel and axis, counting the padding that a network with a ``divisor`` adds to the image.
+
+    A whole number wherever one explains the sizes: 19 voxels and 10 features are a stride of 2, not of 1.9.
+    """
     shape = image.shape[2:]
     divisor = getattr(network, "divisor", (1,) * len(shape))
-    padded = [ceil(side / step) * step for side, step in zip(shape, divisor, strict=True)]
-    return tuple(size / side for size, side in zip(padded, features.shape[2:], strict=True))
+    strides = []
+    for size, step, side in zip(shape, divisor, features.shape[2:], strict=True):
+        padded = ceil(size / step) * step
+        whole = ceil(padded / side)
+        strides.append(float(whole) if ceil(padded / whole) == side else padded / side)
+    return tuple(strides)

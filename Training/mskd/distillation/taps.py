@@ -84,7 +84,7 @@ class Taps:
                 raise SettingsError(
                     f"The module '{path}' returns a {type(output).__name__}, not one tensor; tap a module inside it."
                 )
-            self._records[-1][key] = (output, output._version)
+            self._records[-1][key] = (output, _version(output))
 
         return record
 
@@ -92,8 +92,13 @@ class Taps:
         if self._key[path] not in self._records[-1]:
             raise SettingsError(f"The module '{path}' took no part in the forward pass; tap one that does.")
         output, version = self._records[-1][self._key[path]]
-        if output._version != version:
+        if _version(output) != version:
             raise SettingsError(
                 f"The output of '{path}' was overwritten in place by a later module; tap that later module instead."
             )
         return output
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written in place; inference tensors do not count."""
+    return 0 if tensor.is_inference() else tensor._version
