@@ -16,7 +16,7 @@ from mskd.data.phantom import (
     oblique_geometry,
     render,
 )
-from mskd.errors import SettingsError
+from mskd.errors import Cancelled, SettingsError
 from mskd.evaluation.metrics import per_class_dice
 from mskd.image import read_image, read_labels
 
@@ -114,3 +114,9 @@ def test_it_refuses_no_cases_and_a_folder_that_holds_a_data_set(tmp_path):
     with pytest.raises(SettingsError, match="already"):
         make_phantom_dataset(tmp_path, 1)
     assert (tmp_path / "dataset.json").read_text() == "{}"
+
+
+def test_cancelled_it_leaves_no_data_set(tmp_path):
+    with pytest.raises(Cancelled):
+        make_phantom_dataset(tmp_path, 2, shape=SMALL, spacing=COARSE, cancelled=lambda: True)
+    assert not (tmp_path / "dataset.json").exists()

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mskd.errors import SettingsError
-from mskd.events import Event, Listener, silent
+from mskd.errors import Cancelled, SettingsError
+from mskd.events import CancelCheck, Event, Listener, never, silent
 from mskd.image import Geometry
 
 Floats = npt.NDArray[np.float32]
@@ -178,6 +178,7 @@ def make_phantom_dataset(
     shape: tuple[int, int, int] = SHAPE,
     spacing: Vector = SPACING,
     on_event: Listener = silent,
+    cancelled: CancelCheck = never,
 ) -> Path:
     """Write a labelled data set in the Medical Segmentation Decathlon's layout.
 
@@ -193,6 +194,7 @@ def make_phantom_dataset(
 
     Raises:
         SettingsError: fewer than one case, or the folder already holds a data set.
+        Cancelled: asked to stop; ``dataset.json`` was not written, so that the folder is no data set.
     """
     if cases < 1:
         raise SettingsError(f"The phantom data set needs at least 1 case, not {cases}; raise the number.")
@@ -204,6 +206,8 @@ def make_phantom_dataset(
     geometry = centred_geometry(shape, spacing, np.eye(3))
     entries = []
     for index in range(cases):
+        if cancelled():
+            raise Cancelled("Cancelled while the phantom was made; it is not complete.")
         subject = 1000 * seed + index
         name = f"phantom_{index:03d}.nii.gz"
         image, labels = render(Anatomy(subject), geometry, subject)
