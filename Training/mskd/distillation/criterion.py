@@ -117,8 +117,7 @@ class Distillation(nn.Module):
             )
         with torch.autocast(student.logits.device.type, enabled=False):
             ours = self._match(student, self._student_strides)
-            with torch.no_grad():
-                theirs = self._match(teacher, self._teacher_strides)
+            theirs = self._match(teacher.detached(), self._teacher_strides)
             context = Context(
                 theirs, labels, strides=self._strides, mode=self.settings.regions, n_min=self.settings.n_min
             )

@@ -15,6 +15,10 @@ class Outputs:
     logits: Tensor
     features: tuple[Tensor, ...]
 
+    def detached(self) -> Outputs:
+        """The same numbers, without a way back to the network."""
+        return Outputs(self.logits.detach(), tuple(features.detach() for features in self.features))
+
 
 @dataclass(frozen=True)
 class Shapes:
