@@ -1,0 +1,205 @@
+"""The panel's behaviour: what is enabled and why not, Apply and Cancel, progress, and how a run ends."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import time
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from .catalogue import ModelEntry
+from .errors import SegmentationError
+from .logic import SegmentationLogic
+from .progress import describe, percent, summary
+from .readiness import obstacle
+from .run import Outcome, Run
+from .watch import NodeWatch
+
+POLL_MS = 100
+
+
+class Panel:
+    """Drives the widgets of ``MSKDSegmentation.ui``.
+
+    Args:
+        ui: The widgets by name.
+        logic: Does the work.
+    """
+
+    def __init__(self, ui: Any, logic: SegmentationLogic) -> None:
+        self.ui, self._logic = ui, logic
+        self._parameters: Any = None
+        self._models: dict[str, ModelEntry] = {}
+        self._cancelling = False
+        self._started = 0.0
+        self._watch = NodeWatch(self._update_controls)
+        self._timer = qt.QTimer()
+        self._timer.interval = POLL_MS
+        self._timer.connect("timeout()", self._on_timer)
+        self._fill_devices()
+        self._fill_models()
+        ui.applyButton.connect("clicked()", self._on_apply)
+        ui.undoButton.connect("clicked()", self._on_undo)
+        ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
+        ui.deviceSelector.connect("currentIndexChanged(int)", self._on_device)
+        self._rest()
+
+    @property
+    def running(self) -> bool:
+        """A run is going on."""
+        return self._logic.busy
+
+    def show(self, parameters: Any) -> None:
+        """Show another parameter node, or none (the scene is closing)."""
+        self._parameters = parameters
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the widgets in line with the parameter node."""
+        parameters = self._parameters
+        if parameters is not None:
+            if not parameters.model and self._models:
+                parameters.model = next(iter(self._models))
+            _select(self.ui.modelSelector, parameters.model)
+            _select(self.ui.deviceSelector, parameters.device)
+        self._watch.watch(self._nodes())
+        self._describe_model()
+        self._update_controls()
+
+    def scene_closes(self) -> None:
+        """Stop the run, whose nodes are about to go."""
+        self._logic.forget_scene()
+        self._rest()
+        self.show(None)
+
+    def close(self) -> None:
+        """The panel goes away for good."""
+        self._timer.stop()
+        self._parameters = None
+        self._watch.watch(())
+        self._logic.stop()
+
+    def _nodes(self) -> tuple[Any, ...]:
+        parameters = self._parameters
+        if parameters is None:
+            return ()
+        return parameters.inputVolume, parameters.outputSegmentation, parameters.region
+
+    def _fill_devices(self) -> None:
+        choices = [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu")]
+        choices += [(_("NVIDIA graphics card (CUDA)"), "cuda"), (_("Apple graphics (MPS)"), "mps")]
+        for text, device in choices:
+            self.ui.deviceSelector.addItem(text, device)
+
+    def _fill_models(self) -> None:
+        self._models = {entry.name: entry for entry in self._logic.models()}
+        for entry in self._models.values():
+            self.ui.modelSelector.addItem(entry.title, entry.name)
+        self.ui.modelSelector.enabled = bool(self._models)
+
+    def _on_model(self) -> None:
+        if self._parameters is not None and self.ui.modelSelector.currentIndex >= 0:
+            self._parameters.model = self.ui.modelSelector.currentData
+
+    def _on_device(self) -> None:
+        if self._parameters is not None:
+            self._parameters.device = self.ui.deviceSelector.currentData
+
+    def _on_apply(self) -> None:
+        if self.running:
+            self._cancelling = True
+            self._logic.cancel()
+            self.ui.statusLabel.text = _("Cancelling…")
+            self._update_controls()
+            return
+        # tryWithErrorDisplay shows the sentence and raises again; what is written for the user ends here.
+        with contextlib.suppress(SegmentationError), slicer.util.tryWithErrorDisplay():
+            try:
+                self._begin()
+            except BaseException:
+                self._rest(_("Failed."))
+                self._update_controls()
+                raise
+
+    def _begin(self) -> None:
+        parameters = self._parameters
+        self.ui.statusLabel.text = _("Starting the engine; the first time takes a moment…")
+        self.ui.progressBar.maximum = 0
+        slicer.app.processEvents()
+        volume, segmentation, region = self._nodes()
+        run = Run(volume, self._models[parameters.model], segmentation, parameters.device, region)
+        self._started = time.monotonic()
+        self._logic.start(run, self._on_event, self._on_done)
+        self.ui.progressBar.visible = True
+        self._timer.start()
+        self._update_controls()
+
+    def _on_timer(self) -> None:
+        self._logic.poll()
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if self._cancelling:
+            return
+        self.ui.progressBar.maximum = 100
+        self.ui.progressBar.value = percent(event)
+        self.ui.statusLabel.text = describe(event)
+
+    def _on_done(self, outcome: Outcome) -> None:
+        if outcome.cancelled:
+            self._rest(_("Cancelled; nothing was changed."))
+        elif outcome.error:
+            self._rest(_("Failed: {reason}").format(reason=outcome.error))
+        else:
+            self._rest(summary(outcome.report, outcome.labels, time.monotonic() - self._started))
+            if self._parameters is not None:
+                self._parameters.outputSegmentation = outcome.segmentation
+        self._update_controls()
+        if outcome.error:
+            slicer.util.errorDisplay(outcome.error, windowTitle=_("MSKD Segmentation"))
+
+    def _on_undo(self) -> None:
+        undone = self._logic.undo()
+        self.ui.statusLabel.text = _("The last run was taken back.") if undone else _("It was edited since: kept.")
+        self._update_controls()
+
+    def _rest(self, status: str = "") -> None:
+        self._timer.stop()
+        self._cancelling = False
+        self.ui.progressBar.visible = False
+        self.ui.progressBar.maximum = 100
+        self.ui.progressBar.value = 0
+        self.ui.statusLabel.text = status
+
+    def _describe_model(self) -> None:
+        entry = self._models.get(self._parameters.model) if self._parameters is not None else None
+        lines = [] if entry is None else [entry.description, entry.intended_use, entry.problem]
+        self.ui.modelLabel.text = "<br>".join(html.escape(line) for line in lines if line)
+        self.ui.modelLabel.visible = any(lines)
+
+    def _obstacle(self) -> str:
+        parameters = self._parameters
+        if parameters is None:
+            return _("The scene is closed.")
+        volume, segmentation, region = self._nodes()
+        return obstacle(volume, self._models.get(parameters.model), parameters.model, segmentation, region)
+
+    def _update_controls(self) -> None:
+        running = self.running
+        reason = "" if running else self._obstacle()
+        self.ui.inputsButton.enabled = not running
+        self.ui.advancedButton.enabled = not running
+        self.ui.applyButton.text = _("Cancel") if running else _("Apply")
+        self.ui.applyButton.enabled = not self._cancelling if running else not reason
+        self.ui.applyButton.toolTip = _("Stop; nothing is changed.") if running else reason or _("Segment the volume.")
+        self.ui.undoButton.enabled = not running and self._logic.can_undo()
+
+
+def _select(combo: Any, data: str) -> None:
+    """Select the item with that data without telling anyone; none when there is no such item."""
+    blocked = combo.blockSignals(True)
+    combo.currentIndex = combo.findData(data)
+    combo.blockSignals(blocked)

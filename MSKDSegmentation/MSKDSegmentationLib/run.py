@@ -1,0 +1,116 @@
+"""One segmentation run: what is sent, the private folder its arrays travel through, and how the answer is written."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .catalogue import ModelEntry
+from .errors import SegmentationError
+from .placement import new_segmentation, place_beside
+from .segments import check_output, write_segments
+from .undo import UndoStep
+from .volume import Grid, grid_of, region_corners, to_world_matrix, voxels
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass
+class Outcome:
+    """How a run ended: with a segmentation node and the worker's report, cancelled, or with an error sentence."""
+
+    segmentation: Any = None
+    report: dict[str, Any] = field(default_factory=dict)
+    labels: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+    cancelled: bool = False
+
+
+class Run:
+    """Checks its inputs and writes the voxels to a private folder when it is made; ``close`` removes the folder.
+
+    Args:
+        volume: Scalar volume node.
+        segmentation: Node to update, or None for a new one, which is made only when there is a result.
+        device: One of ``DEVICES``.
+        region: Markups ROI node, or (minimum, maximum) points in RAS mm, or None for the whole volume.
+
+    Raises:
+        SegmentationError: an input does not suit.
+    """
+
+    def __init__(self, volume: Any, model: ModelEntry, segmentation: Any, device: str, region: Any) -> None:
+        if device not in DEVICES:
+            raise SegmentationError(f"There is no device '{device}'; choose one of {', '.join(DEVICES)}.")
+        self.volume, self.model, self.segmentation = volume, model, segmentation
+        if segmentation is not None:
+            check_output(segmentation)
+            to_world_matrix(segmentation)
+        self.grid: Grid = grid_of(volume)
+        box = None if region is None else self.grid.region_around(region_corners(region))
+        self._folder = Path(tempfile.mkdtemp(prefix="mskd-"))
+        self._output = self._folder / "out.npy"
+        try:
+            np.save(self._folder / "in.npy", voxels(volume), allow_pickle=False)
+        except OSError as failure:
+            self.close()
+            raise SegmentationError(
+                f"'{self._folder}' cannot be written ({failure.strerror}); free some space."
+            ) from failure
+        self.request = {
+            "model": str(model.path),
+            "device": device,
+            "input": str(self._folder / "in.npy"),
+            "output": str(self._output),
+            "geometry": self.grid.as_geometry(),
+            "region": box,
+        }
+
+    def write(self, answer: dict[str, Any], undo: UndoStep) -> Outcome:
+        """Write the worker's result into the scene as one undo step.
+
+        Raises:
+            SegmentationError: the volume has changed since, or the answer does not fit it; the scene is untouched.
+        """
+        labels = self._read_labels(Path(answer["output"]))
+        self._check_unchanged()
+        made_here = self.segmentation is None or self.segmentation.GetScene() is None
+        segmentation = new_segmentation(self.volume) if made_here else self.segmentation
+        undo.save(segmentation)
+        try:
+            write_segments(labels, answer["labels"], self.model.name, self.volume, segmentation)
+        except SegmentationError:
+            undo.forget()
+            if made_here:
+                segmentation.GetScene().RemoveNode(segmentation)
+            raise
+        undo.seal()
+        place_beside(self.volume, segmentation)
+        return Outcome(segmentation, dict(answer.get("report") or {}), list(answer["labels"]))
+
+    def close(self) -> None:
+        """Remove the private folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read_labels(self, path: Path) -> np.ndarray:
+        try:
+            labels = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as failure:
+            raise SegmentationError(f"The engine's result cannot be read ({failure}); run it again.") from failure
+        if labels.shape != self.grid.shape or labels.dtype != np.uint8:
+            raise SegmentationError(
+                f"The engine returned {labels.dtype} {labels.shape} for a volume of {self.grid.shape}; reinstall MSKD."
+            )
+        return labels
+
+    def _check_unchanged(self) -> None:
+        if self.volume.GetScene() is None:
+            raise SegmentationError("The input volume was removed during the run; nothing was written.")
+        now = grid_of(self.volume)
+        if now.shape != self.grid.shape or not np.allclose(now.voxel_to_world, self.grid.voxel_to_world):
+            raise SegmentationError(f"'{self.volume.GetName()}' was moved or replaced during the run; run it again.")

@@ -1,0 +1,86 @@
+"""Stand-ins for the Python modules that only the application brings, put where ``import`` finds them.
+
+They follow the behaviour of Slicer's own; they are imitations all the same: a run on the desktop stays a manual step.
+"""
+# ruff: noqa: N802 (Slicer's names)
+
+from __future__ import annotations
+
+import sys
+import types
+import unittest
+from pathlib import Path
+from typing import Any
+
+from parameter_node_double import parameterNodeWrapper
+
+import slicer
+
+
+class ScriptedLoadableModule:
+    def __init__(self, parent: Any) -> None:
+        self.parent = parent
+
+    def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
+        return f" <a href='{docPage}'>documentation</a>"
+
+
+class ScriptedLoadableModuleWidget:
+    def __init__(self, parent: Any = None) -> None:
+        self.parent = parent
+        self.moduleName = type(self).__name__.removesuffix("Widget")
+        self.layout = parent.layout() if parent is not None else None
+
+    def resourcePath(self, filename: str) -> str:
+        return str(Path(sys.modules[type(self).__module__].__file__).parent / "Resources" / filename)
+
+    def setup(self) -> None:
+        """The developer section, in the application."""
+
+    def cleanup(self) -> None:
+        """For subclasses."""
+
+
+class ScriptedLoadableModuleLogic:
+    def __init__(self, parent: Any = None) -> None:
+        self.moduleName = type(self).__name__.removesuffix("Logic")
+
+    def getParameterNode(self) -> Any:
+        for index in range(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")):
+            node = slicer.mrmlScene.GetNthNodeByClass(index, "vtkMRMLScriptedModuleNode")
+            if node.GetAttribute("ModuleName") == self.moduleName:
+                return node
+        node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
+        node.UnRegister(None)
+        node.SetSingletonTag(self.moduleName)
+        node.SetAttribute("ModuleName", self.moduleName)
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
+        return slicer.mrmlScene.AddNode(node)
+
+
+class ScriptedLoadableModuleTest(unittest.TestCase):
+    def delayDisplay(self, message: str, requestedDelay: int | None = None, msec: int | None = None) -> None:
+        """Shows a message, in the application."""
+
+    def runTest(self) -> None:
+        """For subclasses."""
+
+
+def install() -> None:
+    """Make ``slicer.i18n``, ``slicer.ScriptedLoadableModule`` and ``slicer.parameterNodeWrapper`` importable."""
+    classes = (
+        ScriptedLoadableModule,
+        ScriptedLoadableModuleWidget,
+        ScriptedLoadableModuleLogic,
+        ScriptedLoadableModuleTest,
+    )
+    _module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
+    _module("slicer.ScriptedLoadableModule", **{one.__name__: one for one in classes})
+    _module("slicer.parameterNodeWrapper", parameterNodeWrapper=parameterNodeWrapper)
+
+
+def _module(name: str, **members: Any) -> None:
+    module = types.ModuleType(name)
+    vars(module).update(members)
+    sys.modules[name] = module
+    setattr(slicer, name.rpartition(".")[2], module)
