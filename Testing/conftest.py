@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Training"))
@@ -15,3 +18,63 @@ sys.path.insert(0, str(ROOT / "Training"))
 def root() -> Path:
     """The root of the checkout."""
     return ROOT
+
+
+@pytest.fixture
+def tiny_dataset(tmp_path: Path) -> Path:
+    """Ten noisy 12 x 14 x 16 volumes with a bright and a dark block, in the Decathlon's layout."""
+    folder = tmp_path / "tiny"
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    rng = np.random.default_rng(0)
+    entries = []
+    for index in range(10):
+        labels = np.zeros((12, 14, 16), np.uint8)
+        z, y, x = rng.integers(1, 4, 3)
+        labels[z : z + 5, y : y + 5, x : x + 5] = 1
+        labels[z + 2 : z + 7, y + 5 : y + 9, x + 5 : x + 10] = 2
+        image = np.choose(labels, [0.0, 100.0, -100.0]) + rng.normal(0, 10, labels.shape)
+        for kind, array in (("images", image.astype(np.float32)), ("labels", labels)):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / f"{kind}Tr" / f"case_{index}.nii.gz"))
+        entries.append({"image": f"./imagesTr/case_{index}.nii.gz", "label": f"./labelsTr/case_{index}.nii.gz"})
+    description = {
+        "name": "tiny",
+        "licence": "CC0",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "bright", "2": "dark"},
+        "training": entries,
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+TINY_RECIPE = """
+name = "tiny"
+[input]
+spacing = [1.0, 1.0, 1.0]
+normalization = { name = "zscore" }
+patch = [16, 16, 16]
+[split]
+validation = 0.2
+test = 0.2
+[teacher]
+network = "residual_unet"
+arguments = { channels = [8, 16] }
+optimization = { steps = 40, batch = 2, learning_rate = 0.02, validate_every = 20, precision = "fp32" }
+[student]
+network = "light_unet"
+arguments = { channels = [4, 8] }
+optimization = { steps = 6, batch = 2, learning_rate = 0.01, validate_every = 3, precision = "fp32" }
+[distillation]
+terms = { kd = {}, ffd = {}, rgd = {} }
+[package]
+title = "Tiny"
+"""
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path) -> Path:
+    """A recipe for ``tiny_dataset``: the teacher learns it in seconds, the student takes six steps."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_RECIPE)
+    return path

@@ -1,0 +1,144 @@
+"""The Decathlon's layout, patient-wise splits, and the faults of a data set, each with its sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from mskd.data import Split, open_dataset, split_cases
+from mskd.data.fingerprint import fingerprint
+from mskd.data.prepared import prepare_case, prepare_cases, require_every_class
+from mskd.errors import Cancelled, InputError
+from mskd.spec import Normalization
+from mskd.training.rundata import RunInput
+
+SPEC = RunInput((1.0, 1.0, 1.0), "LPS", Normalization(name="zscore"))
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_the_decathlon_layout_is_read(tiny_dataset: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    assert [(label.value, label.name) for label in dataset.labels] == [(1, "bright"), (2, "dark")]
+    assert (dataset.channels[0].modality, dataset.licence, len(dataset.labelled)) == ("CT", "CC0", 10)
+    assert dataset.cases[0].id == "case_0"
+
+
+def test_cases_without_labels_are_unlabelled(tiny_dataset: Path) -> None:
+    (tiny_dataset / "imagesTs").mkdir()
+    (tiny_dataset / "imagesTr/case_9.nii.gz").rename(tiny_dataset / "imagesTs/extra.nii.gz")
+    training = json.loads((tiny_dataset / "dataset.json").read_text())["training"]
+    edit(tiny_dataset, training=training[:9], test=["./imagesTs/extra.nii.gz"])
+    dataset = open_dataset(tiny_dataset)
+    assert [case.id for case in dataset.unlabelled] == ["extra"]
+    assert prepare_case(dataset, dataset.unlabelled[0], SPEC).labels is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"training": []}, "lists no case"),
+        ({"labels": {"0": "background", "1": "a", "3": "b"}}, "without a gap"),
+        ({"labels": ["a"]}, "must map label values"),
+        ({"modality": []}, "'modality' must map"),
+        ({"training": [{"image": "imagesTr/none.nii.gz"}]}, "is not there"),
+        ({"training": [{"image": "imagesTr/case_0.nii.gz"}] * 2}, "more than once"),
+    ],
+)
+def test_a_faulty_description_is_refused(tiny_dataset: Path, changes: dict, sentence: str) -> None:
+    edit(tiny_dataset, **changes)
+    with pytest.raises(InputError, match=sentence):
+        open_dataset(tiny_dataset)
+
+
+def test_folders_that_are_no_data_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        open_dataset(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="none of the known layouts"):
+        open_dataset(tmp_path)
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(InputError, match="not readable JSON"):
+        open_dataset(tmp_path)
+
+
+def test_a_split_is_complete_disjoint_and_repeatable(tiny_dataset: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    split = split_cases(dataset, 3, 0.2, 0.3)
+    assert sorted(split.train + split.validation + split.test) == [case.id for case in dataset.cases]
+    assert (len(split.train), len(split.validation), len(split.test)) == (5, 2, 3)
+    assert split == split_cases(dataset, 3, 0.2, 0.3)
+    assert split != split_cases(dataset, 4, 0.2, 0.3)
+    split.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == split
+
+
+def test_a_patient_is_never_divided(tiny_dataset: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    cases = tuple(replace(case, patient=f"p{index // 2}") for index, case in enumerate(dataset.cases))
+    for seed in range(20):
+        split = split_cases(replace(dataset, cases=cases), seed, 0.2, 0.4)
+        for part in (split.train, split.validation, split.test):
+            numbers = {int(name.removeprefix("case_")) for name in part}
+            assert numbers == {number ^ 1 for number in numbers}
+
+
+def test_too_few_patients_are_refused(tiny_dataset: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    with pytest.raises(InputError, match="10 labelled patients cannot give"):
+        split_cases(dataset, 0, 0.5, 0.5)
+    with pytest.raises(InputError, match="is not in this data set"):
+        dataset.select(["case_0", "other"])
+
+
+def rewrite(path: Path, change: object) -> None:
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(change(image), str(path))  # type: ignore[operator]
+
+
+def test_a_label_value_without_a_name_is_refused(tiny_dataset: Path) -> None:
+    rewrite(tiny_dataset / "labelsTr/case_1.nii.gz", lambda image: image * 3)
+    dataset = open_dataset(tiny_dataset)
+    with pytest.raises(InputError, match=r"value 3, which the data set does not name"):
+        prepare_case(dataset, dataset.cases[1], SPEC)
+
+
+def test_image_and_label_on_different_grids_are_refused(tiny_dataset: Path) -> None:
+    def move(image: sitk.Image) -> sitk.Image:
+        image.SetOrigin((5.0, 0.0, 0.0))
+        return image
+
+    rewrite(tiny_dataset / "labelsTr/case_1.nii.gz", move)
+    dataset = open_dataset(tiny_dataset)
+    with pytest.raises(InputError, match="its grid .* is not that of its image"):
+        prepare_case(dataset, dataset.cases[1], SPEC)
+
+
+def test_a_class_that_no_training_case_shows_is_refused(tiny_dataset: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    prepared = prepare_cases(dataset, dataset.cases[:3], SPEC)
+    require_every_class(prepared, dataset.labels)
+    without = [replace(case, foreground={1: case.foreground[1]}) for case in prepared]
+    with pytest.raises(InputError, match="'dark' .value 2. occurs in none of the 3 training cases"):
+        require_every_class(without, dataset.labels)
+
+
+def test_preparing_can_be_cancelled(tiny_dataset: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    with pytest.raises(Cancelled):
+        prepare_cases(dataset, dataset.cases, SPEC, cancelled=lambda: True)
+
+
+def test_the_fingerprint_knows_voxels_not_order(tiny_dataset: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    prepared = prepare_cases(dataset, dataset.cases[:3], SPEC)
+    assert fingerprint(prepared) == fingerprint(prepared[::-1])
+    changed = prepared[0].image.copy()
+    changed[0, 0, 0, 0] += np.float32(1e-3)
+    assert fingerprint([replace(prepared[0], image=changed), *prepared[1:]]) != fingerprint(prepared)

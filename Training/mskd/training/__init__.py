@@ -1,0 +1,1 @@
+"""Training of a network alone, or of a student under a teacher."""

@@ -1,0 +1,178 @@
+"""The training loop, whole: forward, losses, backward, step, average, validate, checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mskd.data.patches import Batch
+from mskd.errors import Cancelled, InputError
+from mskd.events import CancelCheck, Event, Listener
+from mskd.networks.base import channels_last
+from mskd.training.checkpoint import Checkpoints
+from mskd.training.log import RunLog
+from mskd.training.settings import Optimization
+from mskd.training.task import Task
+from mskd.training.validation import Validation
+
+WARM_UP = 0.02
+
+
+Draw = Callable[[int], Batch]
+Validate = Callable[[nn.Module], Validation]
+
+
+def learning_rate(step: int, settings: Optimization) -> float:
+    """Linear warm-up over the first 2 % of the steps, then half a cosine down to zero."""
+    warm = max(1, round(WARM_UP * settings.steps))
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, settings.steps - warm)))
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is native; emulated, it is tens of times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
+    return device.type == "cpu" and native()
+
+
+class Trainer:
+    """Trains a task's network; everything it knows is in ``state()``, so a resumed run equals an uninterrupted one.
+
+    Args:
+        draw: step -> batch, a pure function.
+        validate: network -> Dice on the validation cases.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        average: AveragedModel,
+        settings: Optimization,
+        device: torch.device,
+        draw: Draw,
+        validate: Validate,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.task, self.settings, self.device = task, settings, device
+        self.draw, self.validate, self.checkpoints = draw, validate, checkpoints
+        self.average = average
+        self.parameters = [*task.network.parameters(), *task.criterion.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+        low = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bfloat16(device))
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=low)
+        self.step = 0
+        self.best = -1.0
+        self._sums: dict[str, float] = defaultdict(float)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.task.network.state_dict(),
+            "average": self.average.state_dict(),
+            "criterion": self.task.criterion.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "sums": dict(self._sums),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.task.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.task.criterion.load_state_dict(state["criterion"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best = state["step"], state["best"]
+        self._sums = defaultdict(float, state["sums"])
+
+    def fit(self, log: RunLog, on_event: Listener, cancelled: CancelCheck) -> None:
+        """Train until the last step; the best average so far is in ``checkpoints``.
+
+        Raises:
+            Cancelled: after a checkpoint was written; InputError: a loss that is not finite, with its term and cases.
+        """
+        steps, every = self.settings.steps, self.settings.validate_every or self.settings.steps
+        started, since = time.monotonic(), self.step
+        self.task.network.train()
+        with ThreadPoolExecutor(1) as loader:
+            ahead = loader.submit(self.draw, self.step)
+            while self.step < steps:
+                if cancelled():
+                    self.checkpoints.save(self.step, self.state())
+                    raise Cancelled(f"Stopped after step {self.step} of {steps}; continue with --resume.")
+                batch, ahead = ahead.result(), loader.submit(self.draw, self.step + 1)
+                loss = self.advance(batch)
+                on_event(Event("train", self.step, steps, f"loss {loss:.3f}"))
+                if self.step % every == 0 or self.step == steps:
+                    seconds = (time.monotonic() - started) / (self.step - since)
+                    self._validate(log, on_event, seconds)
+                    self.checkpoints.save(self.step, self.state())
+
+    def advance(self, batch: Batch) -> float:
+        """One optimiser step on one batch; returns the loss."""
+        layout = channels_last(batch.images.ndim - 2)
+        images = batch.images.to(self.device, memory_format=layout)
+        labels = None if batch.labels is None else batch.labels.to(self.device)
+        progress = self.step / self.settings.steps
+        terms = self.task.terms(Batch(images, labels, batch.cases), progress, self.autocast)
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise InputError(
+                    f"Step {self.step + 1}: the loss term '{name}' is {value} for cases {', '.join(batch.cases)}; look "
+                    "at these images, or lower optimization.learning_rate. The last checkpoint is untouched."
+                )
+            self._sums[name] += value
+        self._sums["steps"] += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.settings)
+        self.optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.optimizer.step()
+        self.average.update_parameters(self.task.network)
+        self.step += 1
+        return sum(values.values())
+
+    def _validate(self, log: RunLog, on_event: Listener, seconds: float) -> None:
+        network = self.average.module
+        network.eval()
+        result = self.validate(network)
+        count = self._sums.pop("steps")
+        losses = {f"loss/{name}": total / count for name, total in self._sums.items()}
+        self._sums.clear()
+        log.row(
+            {
+                "step": self.step,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "seconds_per_step": round(seconds, 4),
+                **losses,
+                "dice/mean": None if math.isnan(result.dice) else result.dice,
+                **{f"dice/{name}": None if math.isnan(value) else value for name, value in result.per_label.items()},
+            }
+        )
+        if math.isnan(result.dice) or result.dice > self.best:
+            self.best = -1.0 if math.isnan(result.dice) else result.dice
+            self.checkpoints.save_best({"step": self.step, "dice": result.dice, "network": network.state_dict()})
+        on_event(Event("validate", self.step, self.settings.steps, f"validation Dice {result.dice:.4f}"))
+
+
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of weights and statistics; with ``decay`` 0 it is the network itself.
+
+    The decay grows with the steps, ``min(decay, (1 + t) / (10 + t))``, so that a short run forgets its random start.
+    """
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        steps = float(count)
+        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averaged, current, count)
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)

@@ -1,0 +1,59 @@
+"""What a finished run says of its network in the model package."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from mskd import __version__
+from mskd.spec import Manifest, NetworkSpec, Provenance
+from mskd.teachers import Teacher
+from mskd.training.rundata import RunData
+from mskd.training.settings import Recipe
+from mskd.training.validation import Validation
+
+
+def make_manifest(
+    recipe: Recipe, role: str, network: NetworkSpec, data: RunData, teacher: Teacher | None, result: Validation
+) -> Manifest:
+    """The manifest of the network that this recipe gave; its figures are those of the validation cases."""
+    about = recipe.package
+    provenance = Provenance(
+        method="supervised" if teacher is None else "+".join(sorted(recipe.distillation.terms)),
+        data=f"{data.dataset.name}: {len(data.train)} training and {len(data.validation)} validation cases",
+        data_fingerprint=data.fingerprint,
+        teacher=None if teacher is None else teacher.name,
+        teacher_fingerprint=None if teacher is None else teacher.fingerprint,
+        recipe=recipe.model_dump(mode="json"),
+        seed=recipe.seed,
+        versions=versions(),
+    )
+    return Manifest(
+        name=f"{recipe.name}-{role}",
+        title=about.title,
+        description=about.description,
+        network=network,
+        channels=data.dataset.channels,
+        spacing=data.spec.spacing,
+        orientation=data.spec.orientation,
+        normalization=data.spec.normalization,
+        patch=recipe.input.patch,
+        labels=data.labels,
+        largest_component=about.largest_component,
+        provenance=provenance,
+        metrics=result.metrics(),
+        licence=about.licence or data.dataset.licence or "unknown: ask the owner of the data",
+        citation=about.citation or data.dataset.citation,
+        intended_use=about.intended_use,
+    )
+
+
+def versions() -> dict[str, str]:
+    """What a number was measured with."""
+    found = {"mskd": __version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "monai", "SimpleITK"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

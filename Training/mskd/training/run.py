@@ -1,0 +1,208 @@
+"""A run from data set to model package: everything it decides and measures lies in one folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mskd.data import open_dataset
+from mskd.data.patches import Batch, PatchSampler
+from mskd.data.prepared import PreparedCase
+from mskd.distillation.criterion import Distillation
+from mskd.errors import SettingsError
+from mskd.events import CancelCheck, Listener, never, silent
+from mskd.inference.device import choose_device
+from mskd.networks import SegmentationNetwork, build_network
+from mskd.networks.base import channels_last
+from mskd.package import Package, save_package
+from mskd.spec import NetworkSpec
+from mskd.teachers import Teacher, open_teacher
+from mskd.teachers.base import require_same_task
+from mskd.training.checkpoint import Checkpoints
+from mskd.training.log import RunLog
+from mskd.training.loop import Trainer, moving_average
+from mskd.training.manifest import make_manifest, versions
+from mskd.training.rundata import RunData, RunInput, prepare_run
+from mskd.training.settings import Recipe, Role
+from mskd.training.task import DistillationTask, Task
+from mskd.training.validation import chance_dice, predict, validate
+
+RoleName = Literal["teacher", "student"]
+CHANCE_MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how to run, as opposed to what (the recipe)."""
+
+    output: Path
+    device: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    on_event: Listener = silent
+    cancelled: CancelCheck = never
+
+
+def train(dataset: Path | str, recipe: Recipe, role: RoleName, options: RunOptions) -> Package:
+    """Train the recipe's teacher, or its student, on labels alone."""
+    return _run(dataset, recipe, role, None, options)
+
+
+def distil(dataset: Path | str, teacher: str, recipe: Recipe, options: RunOptions) -> Package:
+    """Train the recipe's student on labels and under a teacher (see ``open_teacher``)."""
+    return _run(dataset, recipe, "student", open_teacher(teacher), options)
+
+
+def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | None, options: RunOptions) -> Package:
+    device = torch.device(choose_device(options.device))
+    dim, chosen = len(recipe.input.patch), recipe.role(role)
+    dataset = open_dataset(path)
+    network_spec = _network_spec(chosen, dim, len(dataset.channels), len(dataset.labels) + 1)
+    torch.manual_seed(recipe.seed)
+    network = build_network(network_spec, source=f"[{role}]").to(device, memory_format=channels_last(dim))
+    if teacher is not None:
+        spec = RunInput.of(recipe)
+        wanted = (spec.spacing, spec.orientation, spec.normalization)
+        require_same_task(teacher, dim, dataset.labels, len(dataset.channels), wanted)
+    _check_folder(options)
+    data = prepare_run(
+        dataset,
+        recipe,
+        with_unlabelled=teacher is not None and chosen.optimization.unlabelled > 0,
+        on_event=options.on_event,
+        cancelled=options.cancelled,
+    )
+    if teacher is not None:
+        _require_better_than_chance(teacher, data, device)
+    trainer = _trainer(network, teacher, recipe, role, data, device, options)
+    _open_folder(options, recipe, role, teacher, data)
+    resumed = trainer.checkpoints.load_last() if options.resume else None
+    if resumed is not None:
+        trainer.load(resumed)
+    with RunLog(options.output, trainer.step) as log:
+        trainer.fit(log, options.on_event, options.cancelled)
+    network.load_state_dict(trainer.checkpoints.load_best()["network"])
+    result = validate(network.eval(), data.validation, data.labels, dim, device)
+    manifest = make_manifest(recipe, role, network_spec, data, teacher, result)
+    return save_package(options.output / "model", manifest, network.cpu(), overwrite=True)
+
+
+def _network_spec(role: Role, dim: int, channels: int, classes: int) -> NetworkSpec:
+    decided = {"dim": dim, "in_channels": channels, "classes": classes}
+    clash = sorted(decided.keys() & role.arguments.keys())
+    if clash:
+        raise SettingsError(f"[...arguments] sets {clash}, which the data decide; remove it from the recipe.")
+    return NetworkSpec(name=role.network, arguments={**decided, **role.arguments})
+
+
+def _check_folder(options: RunOptions) -> None:
+    """Refuse to write into a folder that holds something, before any work is done.
+
+    Raises:
+        SettingsError: the folder is not empty and neither resume nor overwrite was asked for.
+    """
+    output = options.output
+    if options.resume and options.overwrite:
+        raise SettingsError("--resume continues a run and --overwrite replaces it; give one of the two.")
+    if output.is_file():
+        raise SettingsError(f"--output {output}: this is a file; give a folder for the run.")
+    if not output.exists() or not any(output.iterdir()) or options.resume:
+        return
+    if not options.overwrite:
+        raise SettingsError(
+            f"--output {output}: this folder is not empty, and was left as it is; continue the run in it with "
+            "--resume, replace it with --overwrite, or choose another."
+        )
+    if not (output / "settings.json").is_file():
+        raise SettingsError(f"--output {output}: this is not a run's folder, so --overwrite will not delete it.")
+
+
+def _open_folder(options: RunOptions, recipe: Recipe, role: RoleName, teacher: Teacher | None, data: RunData) -> None:
+    """Create (or with ``overwrite`` replace) the run's folder, with its settings and its split."""
+    output = options.output
+    if options.overwrite and output.exists():
+        shutil.rmtree(output)
+    output.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {
+        "role": role,
+        "dataset": str(data.dataset.path),
+        "data_fingerprint": data.fingerprint,
+        "teacher": None if teacher is None else {"name": teacher.name, "fingerprint": teacher.fingerprint},
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_sha256": recipe.digest(role, teacher is not None),
+        "versions": versions(),
+    }
+    if not (options.resume and (output / "settings.json").is_file()):
+        (output / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        data.split.save(output / "split.json")
+
+
+def _require_better_than_chance(teacher: Teacher, data: RunData, device: torch.device) -> None:
+    """Refuse a teacher that knows nothing: its student would learn the same, at full cost.
+
+    Raises:
+        SettingsError: mean Dice less than 0.1 above that of its own predictions with their voxels shuffled.
+    """
+    cases = data.validation or data.train
+    network = teacher.network.to(device).eval()
+    score = validate(network, cases, data.labels, teacher.dim, device).dice
+    predictions = [predict(network, case, teacher.dim, device) for case in cases]
+    chance = chance_dice(cases, predictions, len(data.labels) + 1)
+    if not score > chance + CHANCE_MARGIN:
+        raise SettingsError(
+            f"Teacher '{teacher.name}' reaches a mean Dice of {score:.3f} on {len(cases)} labelled cases, where its "
+            f"voxels shuffled would reach {chance:.3f}: it is at chance level and has nothing to teach. Train it "
+            "longer, or check that it was made for these images."
+        )
+
+
+def _trainer(
+    network: SegmentationNetwork,
+    teacher: Teacher | None,
+    recipe: Recipe,
+    name: RoleName,
+    data: RunData,
+    device: torch.device,
+    options: RunOptions,
+) -> Trainer:
+    role = recipe.role(name)
+    average = moving_average(network, role.optimization.ema)  # before hooks are attached: a copy would carry them along
+    task = Task(network)
+    if teacher is not None:
+        teaching = teacher.network.to(device, memory_format=channels_last(network.dim))
+        example = torch.zeros(1, len(data.dataset.channels), *recipe.input.patch, device=device)
+        task = DistillationTask(network, Distillation(recipe.distillation, network, teaching, example).to(device))
+    digest = "-".join(
+        (recipe.digest(name, teacher is not None), data.fingerprint, teacher.fingerprint if teacher else "")
+    )
+    return Trainer(
+        task,
+        average,
+        role.optimization,
+        device,
+        _drawer(recipe, role, data),
+        lambda candidate: validate(candidate, data.validation, data.labels, network.dim, device),
+        Checkpoints(options.output / "checkpoints", digest),
+    )
+
+
+def _drawer(recipe: Recipe, role: Role, data: RunData) -> Callable[[int], Batch]:
+    """step -> batch; the wanted share of steps takes unlabelled cases, where there are any."""
+    settings = role.optimization
+
+    def sampler(cases: list[PreparedCase]) -> PatchSampler:
+        return PatchSampler(cases, recipe.input.patch, recipe.augmentation, settings.foreground, recipe.seed)
+
+    labelled, unlabelled = sampler(data.train), sampler(data.unlabelled)
+
+    def draw(step: int) -> Batch:
+        turn = int((step + 1) * settings.unlabelled) > int(step * settings.unlabelled)
+        return (unlabelled if data.unlabelled and turn else labelled).batch(step, settings.batch)
+
+    return draw

@@ -1,0 +1,212 @@
+"""A recipe: everything that decides a run except the data set's path and the output folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mskd.distillation.settings import DistillationSettings
+from mskd.errors import SettingsError
+from mskd.spec import Label, Normalization, Strict, Terminology, validate
+from mskd.spec.labels import Byte
+from mskd.spec.model import Positive
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Range = tuple[float, float]
+
+
+class InputSettings(Strict):
+    """What the network sees: spacing (z, y, x) in mm, orientation, intensities, and the patch it is trained on.
+
+    A spacing of 0 keeps the image's own along that axis (TOML has no null).
+    """
+
+    spacing: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+    orientation: str = "LPS"
+    normalization: Normalization
+    patch: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
+
+
+class SplitSettings(Strict):
+    """Patient-wise split: shares of validation and test, the rest trains."""
+
+    seed: int = 0
+    validation: Share = 0.1
+    test: Share = 0.2
+
+
+class AugmentationSettings(Strict):
+    """Random changes of a training patch, each drawn per sample; the ranges follow nnU-Net's defaults.
+
+    Args:
+        spatial: Probability of a rotation and scaling.
+        rotation: Largest angle about each axis, degrees.
+        scale: Range of the zoom factor.
+        elastic: Largest random displacement in voxels, on a coarse grid (0 switches it off).
+        mirror: Physical axes along which the patch is flipped half of the time; leave out left-right where it matters.
+        noise, blur, brightness, contrast, gamma, low_resolution: Probability of each change of intensity.
+    """
+
+    spatial: Share = 0.5
+    rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
+    scale: Range = (0.8, 1.25)
+    elastic: Annotated[float, Field(ge=0)] = 0.0
+    mirror: tuple[Literal["x", "y", "z"], ...] = ()
+    noise: Share = 0.15
+    blur: Share = 0.1
+    brightness: Share = 0.15
+    contrast: Share = 0.15
+    gamma: Share = 0.3
+    low_resolution: Share = 0.1
+
+
+class Optimization(Strict):
+    """How long and how a network is trained.
+
+    Args:
+        steps: Optimiser steps.
+        batch: Patches in a step.
+        learning_rate: Peak of the schedule: linear warm-up over 2 % of the steps, then cosine to zero.
+        clip: Largest norm of the gradient.
+        ema: Decay of the moving average of weights that is validated and shipped; 0 switches it off.
+        precision: ``auto`` is bfloat16 where the hardware computes in it, float32 elsewhere.
+        foreground: Share of patches centred on a voxel of a random organ.
+        unlabelled: Share of distillation steps that take unlabelled cases, where there are any.
+        validate_every: Steps between validations; 0 validates at the end only.
+    """
+
+    steps: Count
+    batch: Count = 4
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    clip: Positive = 12.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    foreground: Share = 0.5
+    unlabelled: Share = 0.0
+    validate_every: Annotated[int, Field(ge=0)] = 200
+
+
+class Role(Strict):
+    """A network and its training; the data decide its ``dim``, ``in_channels`` and ``classes``."""
+
+    network: str
+    arguments: dict[str, Any] = {}
+    optimization: Optimization
+
+
+class LabelStyle(Strict):
+    """Colour and DICOM codes for a label of the data set."""
+
+    color: tuple[Byte, Byte, Byte] | None = None
+    terminology: Terminology | None = None
+
+
+class PackageSettings(Strict):
+    """What the model package says about itself; licence and citation default to the data set's."""
+
+    title: str
+    description: str = ""
+    licence: str = ""
+    citation: str = ""
+    intended_use: str = "Research only. Not a medical device."
+    largest_component: tuple[str, ...] = ()
+
+
+class Recipe(Strict):
+    """One ready run: data, teacher, student and distillation."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    seed: int = 0
+    input: InputSettings
+    split: SplitSettings = SplitSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    teacher: Role
+    student: Role
+    distillation: DistillationSettings
+    labels: dict[str, LabelStyle] = {}
+    package: PackageSettings
+
+    @model_validator(mode="after")
+    def _patch_fits_spacing(self) -> Recipe:
+        if len(self.input.patch) == 2 and self.input.spacing[0] != 0:
+            raise ValueError("a 2D patch keeps the slices as they are: set the first spacing (z) to 0")
+        return self
+
+    def role(self, name: Literal["teacher", "student"]) -> Role:
+        return self.teacher if name == "teacher" else self.student
+
+    def style(self, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        """The data set's labels with this recipe's colours and codes.
+
+        Raises:
+            SettingsError: a style for a label that the data set does not have.
+        """
+        unknown = set(self.labels) - {label.name for label in labels}
+        if unknown:
+            names = [label.name for label in labels]
+            raise SettingsError(f"[labels] styles '{min(unknown)}', which the data set does not have (it has {names}).")
+        styles = {name: style.model_dump(exclude_none=True) for name, style in self.labels.items()}
+        return tuple(Label.model_validate(label.model_dump() | styles.get(label.name, {})) for label in labels)
+
+    def digest(self, name: Literal["teacher", "student"], distilling: bool) -> str:
+        """SHA-256 of the settings that decide the weights of this role; a title may change between two sessions."""
+        decisive = {"seed", "input", "split", "augmentation", name} | ({"distillation"} if distilling else set())
+        settings = self.model_dump(mode="json", include=decisive)
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def available_recipes() -> dict[str, Path]:
+    """The recipes that come with the project, by name."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+
+
+def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe by path or by the name of a bundled one, and apply ``key.sub=value`` overrides.
+
+    Raises:
+        SettingsError: not found, not TOML, an unknown key, a value of the wrong kind.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        ready = available_recipes()
+        if name_or_path not in ready:
+            raise SettingsError(f"There is no recipe '{name_or_path}'; give a .toml file or one of {sorted(ready)}.")
+        path = ready[name_or_path]
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise SettingsError(f"{path}: this is not readable TOML ({fault}).") from fault
+    for override in overrides:
+        _apply(data, override)
+    return validate(Recipe, data, source=str(path), error=SettingsError)
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key.strip()):
+        raise SettingsError(f"--set '{override}': write it as key=value, for example student.optimization.steps=500.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except ValueError:
+        value = text.strip()
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise SettingsError(f"--set '{override}': '{section}' is a value, not a section.")
+    data[last] = value
