@@ -92,7 +92,8 @@ def make_grid(source: Geometry, spec: InputSpec, region: Region | None = None) -
                 "move it onto the image."
             )
         crop = oriented.index_box(*region.lps(CONTEXT_MM))
-    assert crop is not None  # a region with margin holds at least what it holds without
+    if crop is None:
+        raise ValueError("a region with a margin holds what it holds without")
     return Grid(source, axes, flips, oriented, crop, _resampled(oriented, crop, spec.spacing))
 
 

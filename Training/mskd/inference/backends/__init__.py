@@ -1,0 +1,5 @@
+"""Ways to run a network, one a file; ``torch_eager`` is always there."""
+
+from mskd.inference.backends.base import BACKENDS, Backend
+
+__all__ = ["BACKENDS", "Backend"]

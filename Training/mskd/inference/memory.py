@@ -1,0 +1,110 @@
+"""How much memory a window needs, how much there is, and what an out-of-memory error looks like."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mskd.networks import SegmentationNetwork
+
+USABLE = 0.8
+"""Share of the free memory that is planned with."""
+
+WORKSPACE = 1.5
+"""What convolutions need beside their inputs and outputs, as a factor."""
+
+UNKNOWN_MEMORY = 4 << 30
+CGROUP_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+class _Peak(TorchDispatchMode):
+    """Adds up the storages alive after each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._live: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                self._live[StorageWeakRef(storage)] = storage.nbytes()
+        self._live = {storage: size for storage, size in self._live.items() if not storage.expired()}
+        self.peak = max(self.peak, sum(self._live.values()))
+        return result
+
+
+def forward_bytes(network: SegmentationNetwork, channels: int, window: tuple[int, int, int]) -> int:
+    """Estimated peak memory of one forward pass, input and logits included.
+
+    Args:
+        network: On the meta device, so that nothing is computed or allocated.
+        channels: Input channels.
+        window: Voxels (z, y, x); the z slices are a batch for a 2D network.
+    """
+    shape = (window[0], channels, *window[1:]) if network.dim == 2 else (1, channels, *window)
+    with torch.inference_mode(), _Peak() as counted:
+        network(torch.zeros(shape, device="meta"))
+    return int(WORKSPACE * counted.peak)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that may be planned with on a device."""
+    if device.type == "cuda":
+        return int(USABLE * torch.cuda.mem_get_info(device)[0])
+    return int(USABLE * min([_system_free(), *_cgroup_free()]))
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether an exception means that memory ran out, on any device."""
+    if isinstance(fault, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    text = str(fault).lower()
+    return isinstance(fault, RuntimeError) and any(
+        sign in text for sign in ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
+    )
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Largest memory held so far: of the device, or of this process on a CPU (None where the system does not say)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if os.uname().sysname == "Darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _system_free() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return UNKNOWN_MEMORY
+
+
+def _cgroup_free() -> list[int]:
+    for limit, used in CGROUP_LIMITS:
+        try:
+            return [max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))]
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return []
