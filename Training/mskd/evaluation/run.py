@@ -13,6 +13,7 @@ from mskd.evaluation.metrics import DEFAULT_TOLERANCE_MM, score
 from mskd.evaluation.table import Row, Table
 from mskd.events import CancelCheck, Event, Listener, never, silent
 from mskd.inference import Engine
+from mskd.networks import count_parameters
 from mskd.spec import Label
 
 
@@ -58,7 +59,12 @@ def evaluate(
         reports.append(result.report)
         on_event(Event("evaluate", index + 1, len(cases)))
     about = {
-        "model": {"name": manifest.name, "version": manifest.version, "fingerprint": engine.package.fingerprint},
+        "model": {
+            "name": manifest.name,
+            "version": manifest.version,
+            "fingerprint": engine.package.fingerprint,
+            "parameters": count_parameters(engine.package.load_network()),
+        },
         "dataset": {"name": dataset.name, "part": part, "cases": [case.id for case in cases]},
         "device": reports[0]["device"],
         "versions": reports[0]["versions"],

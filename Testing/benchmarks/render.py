@@ -1,0 +1,88 @@
+"""Writes the table of measured results into README.md, between its two marks, from the committed tables.
+
+Each ``results/GROUP.ROW.json`` is what ``mskd evaluate`` wrote; rows of one GROUP were measured on the same cases.
+A number in front of ROW (``1-teacher``) only sets the order.
+
+    python Testing/benchmarks/render.py           rewrites the block
+    python Testing/benchmarks/render.py --check   fails when the block is not what the files say
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results"
+BEGIN, END = "<!-- results: begin, written by Testing/benchmarks/render.py -->", "<!-- results: end -->"
+NOTHING = "No results are committed yet."
+
+
+def render(folder: Path = RESULTS) -> str:
+    """Markdown of all groups, in order of their names."""
+    groups: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")):
+        group, _, row = path.stem.partition(".")
+        groups.setdefault(group, {})[row or path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    return "\n\n".join(_group(rows) for rows in groups.values()) or NOTHING
+
+
+def _group(rows: dict[str, Any]) -> str:
+    first = next(iter(rows.values()))
+    measured = {(row["dataset"]["name"], tuple(row["dataset"]["cases"]), row["tolerance_mm"]) for row in rows.values()}
+    if len(measured) > 1:
+        raise ValueError(f"the results {sorted(rows)} were not measured on the same cases with the same tolerance")
+    labels = first["labels"]
+    head = ["Network", "Weights", *(f"Dice {label}" for label in labels), "Dice", "HD95 (mm)"]
+    head.append(f"NSD ({first['tolerance_mm']:g} mm)")
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for name, row in rows.items():
+        figures = [
+            *((label, "dice", 3) for label in labels),
+            ("mean", "dice", 3),
+            ("mean", "hd95", 2),
+            ("mean", "nsd", 3),
+        ]
+        cells = [name.lstrip("0123456789-").replace("-", " "), f"{row['model']['parameters']:,}"]
+        cells += [_figure(row, label, metric, digits) for label, metric, digits in figures]
+        lines.append("| " + " | ".join(cells) + " |")
+    dataset = first["dataset"]
+    about = (
+        f"{dataset['name']}: {len(dataset['cases'])} cases ({dataset['part']}), mean ± standard deviation over cases."
+    )
+    return about + "\n\n" + "\n".join(lines)
+
+
+def _figure(row: dict[str, Any], label: str, metric: str, digits: int) -> str:
+    found = next(entry for entry in row["summary"] if (entry["label"], entry["metric"]) == (label, metric))
+    return "-" if found["mean"] is None else f"{found['mean']:.{digits}f} ± {found['std']:.{digits}f}"
+
+
+def replaced(text: str, block: str) -> str:
+    """``text`` with what lies between the marks replaced.
+
+    Raises:
+        ValueError: the marks are not there, once each and in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise ValueError(f"the text needs the marks '{BEGIN}' and '{END}', once each")
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+
+
+def main(arguments: list[str]) -> int:
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    wanted = replaced(text, render())
+    if "--check" in arguments and wanted != text:
+        print("README.md does not show the committed results; run: python Testing/benchmarks/render.py")
+        return 1
+    readme.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
