@@ -188,7 +188,8 @@ class Engine:
 
     def _report(self, run: _Run, labels: LabelMap, plan: Plan, device: torch.device) -> dict[str, Any]:
         manifest, geometry = self.manifest, run.image.geometry
-        counts = np.bincount(labels.array.ravel(), minlength=manifest.classes)
+        # Slice by slice: bincount makes 64-bit copies of what it counts.
+        counts = np.sum([np.bincount(plane.ravel(), minlength=manifest.classes) for plane in labels.array], axis=0)
         peak = peak_bytes(device)
         return {
             "model": {
