@@ -26,7 +26,7 @@ def labels_for(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(np.array([0, 1, 3, 7], np.uint8), size=SHAPE)
 
 
-def assert_segments(world: SlicerScene, segmentation, volume, labels: np.ndarray) -> None:
+def assert_segments(segmentation, volume, labels: np.ndarray) -> None:
     ids = own_segments(segmentation, "toy")
     for meaning in MEANINGS:
         found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, ids[meaning["name"]], volume)
@@ -71,7 +71,7 @@ def test_segments_equal_the_labels_voxel_by_voxel(world: SlicerScene, matrix, tr
     segmentation = new_segmentation(volume)
     write_segments(labels_for(1), MEANINGS, "toy", volume, segmentation)
     assert segmentation.GetTransformNodeID() == volume.GetTransformNodeID()
-    assert_segments(world, segmentation, volume, labels_for(1))
+    assert_segments(segmentation, volume, labels_for(1))
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 6), (4, 1, 6), (1, 1, 1)])
@@ -79,11 +79,11 @@ def test_a_single_slice_is_a_volume_too(world: SlicerScene, shape) -> None:
     volume = world.volume(np.zeros(shape, np.int16), OBLIQUE)
     segmentation = new_segmentation(volume)
     write_segments(np.full(shape, 3, np.uint8), MEANINGS, "toy", volume, segmentation)
-    assert_segments(world, segmentation, volume, np.full(shape, 3, np.uint8))
+    assert_segments(segmentation, volume, np.full(shape, 3, np.uint8))
 
 
 def test_gaps_in_the_label_values_do_not_exchange_organs(scene_of_two: SimpleNamespace) -> None:
-    assert_segments(scene_of_two.world, scene_of_two.segmentation, scene_of_two.volume, labels_for(0))
+    assert_segments(scene_of_two.segmentation, scene_of_two.volume, labels_for(0))
 
 
 def test_names_colours_and_codes_are_the_models(scene_of_two: SimpleNamespace) -> None:
@@ -102,7 +102,7 @@ def test_a_second_run_updates_the_same_segments(scene_of_two: SimpleNamespace) -
     before = list(scene_of_two.segmentation.GetSegmentation().GetSegmentIDs())
     write_segments(labels_for(5), MEANINGS, "toy", scene_of_two.volume, scene_of_two.segmentation)
     assert list(scene_of_two.segmentation.GetSegmentation().GetSegmentIDs()) == before
-    assert_segments(scene_of_two.world, scene_of_two.segmentation, scene_of_two.volume, labels_for(5))
+    assert_segments(scene_of_two.segmentation, scene_of_two.volume, labels_for(5))
 
 
 def test_a_second_run_keeps_what_the_user_has_changed_of_a_segment(scene_of_two: SimpleNamespace) -> None:
@@ -126,7 +126,7 @@ def test_other_segments_are_not_touched(scene_of_two: SimpleNamespace, share: bo
     write_segments(everything, MEANINGS, "toy", scene_of_two.volume, scene_of_two.segmentation)
     mine = scene_of_two.world.segment_array(scene_of_two.segmentation, "Mine", scene_of_two.volume)
     assert np.array_equal(mine, free)
-    assert_segments(scene_of_two.world, scene_of_two.segmentation, scene_of_two.volume, everything)
+    assert_segments(scene_of_two.segmentation, scene_of_two.volume, everything)
     layer = slicer.util.arrayFromSegmentInternalBinaryLabelmap(scene_of_two.segmentation, "Mine")
     assert len(np.unique(layer)) == 2, "voxels of ours were left in a layer that we no longer use"
 
@@ -136,13 +136,13 @@ def test_two_models_share_a_segmentation_and_keep_apart(scene_of_two: SimpleName
     assert set(own_segments(scene_of_two.segmentation, "toy")) == {"Left kidney", "Spleen", "Lesion"}
     assert set(own_segments(scene_of_two.segmentation, "other")) == {"Left kidney"}
     assert scene_of_two.segmentation.GetSegmentation().GetNumberOfSegments() == 4
-    assert_segments(scene_of_two.world, scene_of_two.segmentation, scene_of_two.volume, labels_for(0))
+    assert_segments(scene_of_two.segmentation, scene_of_two.volume, labels_for(0))
 
 
 def test_a_label_that_is_absent_gives_an_empty_segment(scene_of_two: SimpleNamespace) -> None:
     nothing = np.zeros(SHAPE, np.uint8)
     write_segments(nothing, MEANINGS, "toy", scene_of_two.volume, scene_of_two.segmentation)
-    assert_segments(scene_of_two.world, scene_of_two.segmentation, scene_of_two.volume, nothing)
+    assert_segments(scene_of_two.segmentation, scene_of_two.volume, nothing)
 
 
 def test_surfaces_follow_a_second_run(scene_of_two: SimpleNamespace) -> None:
@@ -169,7 +169,7 @@ def test_an_existing_segmentation_stays_where_it_is(scene_of_two: SimpleNamespac
     scene_of_two.volume.SetAndObserveTransformNodeID(turn.GetID())
     write_segments(labels_for(3), MEANINGS, "toy", scene_of_two.volume, scene_of_two.segmentation)
     assert scene_of_two.segmentation.GetTransformNodeID() is None
-    assert_segments(scene_of_two.world, scene_of_two.segmentation, scene_of_two.volume, labels_for(3))
+    assert_segments(scene_of_two.segmentation, scene_of_two.volume, labels_for(3))
 
 
 def test_a_segmentation_made_of_surfaces_is_refused(scene_of_two: SimpleNamespace) -> None:
@@ -193,7 +193,7 @@ def test_a_saved_and_loaded_result_is_updated_not_doubled(scene_of_two: SimpleNa
     assert storage.ReadData(loaded)
     write_segments(labels_for(4), MEANINGS, "toy", scene_of_two.volume, loaded)
     assert loaded.GetSegmentation().GetNumberOfSegments() == 3
-    assert_segments(scene_of_two.world, loaded, scene_of_two.volume, labels_for(4))
+    assert_segments(loaded, scene_of_two.volume, labels_for(4))
 
 
 def hierarchy_of(world: SlicerScene):

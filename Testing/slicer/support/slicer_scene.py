@@ -5,6 +5,7 @@ Everything that decides about voxels, grids, segments and the subject hierarchy 
 
 from __future__ import annotations
 
+import tempfile
 import types
 from typing import Any
 
@@ -28,6 +29,12 @@ class SlicerScene:
 
     def __init__(self) -> None:
         self.scene = slicer.vtkMRMLScene()
+        # Without a cache folder ReadFromMRB refuses.
+        self._cache = tempfile.TemporaryDirectory(prefix="mskd-cache-")
+        self._files, cache = slicer.vtkDataIOManager(), slicer.vtkCacheManager()
+        cache.SetRemoteCacheDirectory(self._cache.name)
+        self._files.SetCacheManager(cache)
+        self.scene.SetDataIOManager(self._files)
         self.application_logic = slicer.vtkSlicerApplicationLogic()
         self.application_logic.SetMRMLScene(self.scene)
         self.logics: dict[str, Any] = {}
@@ -57,6 +64,7 @@ class SlicerScene:
             logic.SetMRMLScene(None)
             logic.SetMRMLApplicationLogic(None)
         self.application_logic.SetMRMLScene(None)
+        self._cache.cleanup()
         del slicer.mrmlScene, slicer.modules, slicer.app
 
     def volume(self, array: np.ndarray, matrix: np.ndarray | None = None, name: str = "MR") -> Any:
