@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,3 +80,60 @@ def tiny_recipe(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY_RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def threshold_network() -> Callable[..., tuple[Any, Any]]:
+    """Makes (manifest, light U-Net) whose label is the number of thresholds below a voxel's (positive) value.
+
+    The weights pass the first channel through unchanged, so the true answer of the whole engine is known exactly.
+    """
+    import torch
+
+    from mskd.networks import build_network
+    from mskd.spec import Channel, Label, Manifest, NetworkSpec, Normalization, Provenance
+
+    def make(thresholds: tuple[float, ...] = (0.5,), dim: int = 3, channels: int = 1, **changes: Any) -> Any:
+        arguments = {"dim": dim, "in_channels": channels, "classes": len(thresholds) + 1, "channels": [2, 4]}
+        colours = [(40 * index % 256, 100, 200) for index in range(1, len(thresholds) + 1)]
+        fields: dict[str, Any] = {
+            "name": "threshold",
+            "title": "Counts thresholds",
+            "network": NetworkSpec(name="light_unet", arguments=arguments),
+            "channels": tuple(Channel(name=f"channel {index}", modality="CT") for index in range(channels)),
+            "spacing": (None, None, None),
+            "normalization": Normalization(name="none"),
+            "patch": (16,) * dim,
+            "labels": tuple(Label(value=i + 1, name=f"above {i + 1}", color=c) for i, c in enumerate(colours)),
+            "provenance": Provenance(method="by hand", data="none"),
+            "licence": "Apache-2.0",
+            "intended_use": "Tests.",
+        }
+        manifest = Manifest(**{**fields, **changes})
+        network = build_network(manifest.network).eval()
+        middle = (1,) * dim
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.ConvTranspose2d)):
+                    module.weight.zero_()
+            for stage, source in ((network.encoder[0], 0), (network.decoder[0], 2)):
+                for block in stage:
+                    block[0].weight[(0, source, *middle)] = 1.0
+                    source = 0
+            for value in range(len(thresholds) + 1):
+                network.head.weight[value, 0] = float(value)
+                network.head.bias[value] = -sum(thresholds[:value])
+        return manifest, network
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def threshold_package(tmp_path_factory: pytest.TempPathFactory, threshold_network: Any) -> Callable[..., Any]:
+    """Makes an opened package of :func:`threshold_network`."""
+    from mskd.package import save_package
+
+    def make(*arguments: Any, **changes: Any) -> Any:
+        return save_package(tmp_path_factory.mktemp("package") / "model", *threshold_network(*arguments, **changes))
+
+    return make
