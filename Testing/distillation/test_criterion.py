@@ -210,7 +210,8 @@ def test_another_size_than_the_example_is_fine(dim):
 def test_a_student_that_is_its_own_teacher_learns_nothing():
     network = small_network("light_unet", 3).eval()
     rig = Rig(3, student=network, teacher=network)
-    assert all(term.abs() < 1e-6 for term in rig.terms().values())
+    # Random weights make tiny features, and the cosine's guard against zero vectors shows in the sixth digit.
+    assert all(term.abs() < 1e-4 for term in rig.terms().values())
 
 
 def test_a_wrapper_runs_the_student_in_its_place():
@@ -281,7 +282,7 @@ def test_features_without_the_images_axes_are_refused():
     teacher.flat = nn.Flatten()
     forward = teacher.forward
     teacher.forward = lambda image: (teacher.flat(image), forward(image))[1]
-    with pytest.raises(SettingsError, match="'flat' has shape .*need 2 spatial axes"):
+    with pytest.raises(SettingsError, match=r"'flat' has shape .*need 2 spatial axes"):
         Rig(2, teacher=teacher, teacher_levels=("flat",))
 
 

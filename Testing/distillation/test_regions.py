@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mskd.distillation.nodes import region_members, shuffle_nodes
+from mskd.distillation.nodes import Pairs, region_members, shuffle_nodes
 from mskd.distillation.regions import Regions, area_pool_labels, background_ring, flat_cells, pool_to
 
 
@@ -66,6 +66,17 @@ def test_the_ring_is_the_background_within_two_voxels():
     assert background_ring(area, (1, 9))[0].tolist() == [0, 0, 1, 1, 0, 1, 1, 0, 0]
 
 
+def test_the_ring_is_a_cube_that_the_grid_cuts_off():
+    labels = torch.zeros(1, 5, 5, 2, dtype=torch.long)
+    labels[0, 0, 0, 0] = 1
+    area = area_pool_labels(labels, 2, (5, 5, 2), (1.0,) * 3)
+    ring = background_ring(area, (5, 5, 2)).view(5, 5, 2)
+    expected = torch.zeros(5, 5, 2)
+    expected[:3, :3] = 1
+    expected[0, 0, 0] = 0
+    assert ring.equal(expected)
+
+
 def test_without_foreground_there_is_no_ring():
     area = area_pool_labels(torch.zeros(1, 4, 4, 4, dtype=torch.long), 3, (4, 4, 4), (1.0,) * 3)
     assert background_ring(area, (4, 4, 4)).sum() == 0
@@ -73,21 +84,21 @@ def test_without_foreground_there_is_no_ring():
 
 def test_nodes_use_the_core_and_fall_back_to_the_soft_mask():
     area = torch.tensor([[[1.0, 0.5, 0.4, 0.0], [0.0, 0.4, 0.4, 0.4]]])
-    members = region_members(area, torch.ones(1, 4), (1, 4), 1.0, split=False)
-    means = members.means(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))
-    torch.testing.assert_close(means[0, :, 0], torch.tensor([1.5, 3.0]))
+    members = region_members(Pairs.of(area), torch.ones(1, 4), (1, 4), 1.0, split=False)
+    means = members.means(torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]))
+    torch.testing.assert_close(means[0, :, 0] + 2.5, torch.tensor([1.5, 3.0]))
 
 
 def test_parts_are_cut_at_the_centroid_and_the_centroid_goes_to_the_lower_part():
     area = torch.ones(1, 1, 5)
-    members = region_members(area, torch.ones(1, 5), (1, 5), 1.0, split=True)
-    means = members.means(torch.arange(5.0)[None, None])[0, :, 0]
+    members = region_members(Pairs.of(area), torch.ones(1, 5), (1, 5), 1.0, split=True)
+    means = members.means(torch.arange(5.0)[None, None, None])[0, :, 0] + 2
     assert members.valid.tolist() == [[True, True, False, False]]
     assert means[:2].tolist() == [1.0, 3.5]
 
 
 def test_a_node_of_which_the_filter_keeps_nothing_is_absent():
-    members = region_members(torch.ones(1, 1, 4), torch.zeros(1, 4), (2, 2), 1.0, split=False)
+    members = region_members(Pairs.of(torch.ones(1, 1, 4)), torch.zeros(1, 4), (2, 2), 1.0, split=False)
     assert not members.valid.any()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
-from mskd.distillation.regions import CORE, Regions, flat_cells
+from mskd.distillation.regions import CORE, flat_cells
 
 TIE = 1e-3
 EPS = 1e-5
@@ -31,15 +32,61 @@ class Membership:
     valid: Tensor
 
     def means(self, features: Tensor) -> Tensor:
-        """The node vectors of ``features`` ``[B, C, n]``: ``[B, R, C]``, zero where a node is absent."""
-        batch, channels, voxels = features.shape
-        rows = features.transpose(1, 2).reshape(batch * voxels, channels).index_select(0, self.voxel)
+        """The node vectors of ``features`` ``[B, C, *grid]``, centred: ``[B, R, C]``.
+
+        Centred, because cosines of what a ReLU left are otherwise all near 1. An absent node's vector means nothing.
+        """
+        batch, channels = features.shape[:2]
+        rows = features.flatten(2).transpose(1, 2).reshape(-1, channels)
         nodes = rows.new_zeros(self.valid.numel(), channels)
-        nodes = nodes.index_add(0, self.node, rows * self.share[:, None])
-        return nodes.view(batch, -1, channels)
+        nodes = nodes.index_add(0, self.node, rows.index_select(0, self.voxel) * self.share[:, None])
+        return nodes.view(batch, -1, channels) - rows.view(batch, -1, channels).mean(1, keepdim=True)
+
+    @classmethod
+    def join(cls, groups: Sequence[Membership]) -> Membership:
+        """The nodes of all ``groups``, one group after another within each item."""
+        total, before, nodes = sum(group.valid.shape[1] for group in groups), 0, []
+        for group in groups:
+            count = group.valid.shape[1]
+            nodes.append(group.node // count * total + group.node % count + before)
+            before += count
+        return cls(
+            torch.cat(nodes),
+            torch.cat([group.voxel for group in groups]),
+            torch.cat([group.share for group in groups]),
+            torch.cat([group.valid for group in groups], dim=1),
+        )
 
 
-def region_members(area: Tensor, weight: Tensor, grid: tuple[int, ...], n_min: float, *, split: bool) -> Membership:
+@dataclass(frozen=True)
+class Pairs:
+    """Every (region, voxel) pair in which the region covers something of the voxel, ``m`` of them.
+
+    Args:
+        item, region, place: ``[m]`` indices into ``[B, R, n]``.
+        mass: ``[m]`` in (0, 1], the share of the grid voxel.
+        regions: R.
+    """
+
+    item: Tensor
+    region: Tensor
+    place: Tensor
+    mass: Tensor
+    regions: int
+
+    @classmethod
+    def of(cls, area: Tensor) -> Pairs:
+        """The pairs of ``area`` ``[B, R, n]``."""
+        item, region, place = (area > 0).nonzero(as_tuple=True)
+        return cls(item, region, place, area[item, region, place], area.shape[1])
+
+    def first(self, regions: int) -> Pairs:
+        """The pairs of the first ``regions`` regions."""
+        kept = self.region < regions
+        return Pairs(self.item[kept], self.region[kept], self.place[kept], self.mass[kept], regions)
+
+
+def region_members(pairs: Pairs, weight: Tensor, grid: tuple[int, ...], n_min: float, *, split: bool) -> Membership:
     """One node per region, or with ``split`` its parts: the region cut at its centroid along every axis, 2^dim parts.
 
     A node is the mean over its core (area >= 0.5) weighted by W; without a core voxel (a tiny organ), over all of it.
@@ -47,25 +94,23 @@ def region_members(area: Tensor, weight: Tensor, grid: tuple[int, ...], n_min: f
     on the centroid belongs to the lower part.
 
     Args:
-        area: ``[B, R, n]``.
         weight: W ``[B, n]``.
     """
-    batch, regions, voxels = area.shape
-    item, region, place = area.nonzero(as_tuple=True)
-    mass = area[item, region, place]
-    node, count = item * regions + region, regions
+    batch, voxels = weight.shape
+    node, count, mass = pairs.item * pairs.regions + pairs.region, pairs.regions, pairs.mass
     if split:
-        node = (node << len(grid)) + _part(node, place, mass, batch * regions, grid)
-        count = regions << len(grid)
-    zeros = area.new_zeros(batch * count)
+        node = (node << len(grid)) + _part(node, pairs.place, mass, batch * count, grid)
+        count = count << len(grid)
+    zeros = weight.new_zeros(batch * count)
     core = (mass >= CORE).to(mass.dtype)
     has_core = zeros.index_add(0, node, core) > 0
-    share = torch.where(has_core[node], core, mass) * weight[item, place]
+    voxel = pairs.item * voxels + pairs.place
+    share = torch.where(has_core[node], core, mass) * weight.reshape(-1)[voxel]
     total = zeros.index_add(0, node, share)
     valid = (zeros.index_add(0, node, mass) >= n_min) & (total > 0)
-    kept = (share > 0) & valid[node]
+    kept = ((share > 0) & valid[node]).nonzero()[:, 0]
     node, share = node[kept], share[kept]
-    return Membership(node, (item * voxels + place)[kept], share / total[node], valid.view(batch, count))
+    return Membership(node, voxel[kept], share / total[node], valid.view(batch, count))
 
 
 def _part(node: Tensor, place: Tensor, mass: Tensor, nodes: int, grid: tuple[int, ...]) -> Tensor:
@@ -91,12 +136,6 @@ def patch_members(weight: Tensor, grid: tuple[int, ...], patches: int) -> Member
     kept = weight.reshape(-1) > 0
     node, share = node[kept], weight.reshape(-1)[kept]
     return Membership(node, voxel[kept], share / total[node], (total > 0).view(batch, count))
-
-
-def foreground_regions(regions: Regions, background: Tensor | None) -> Tensor:
-    """``[B, R', n]``: the foreground regions that are present, and after them ``background`` ``[B, n]`` if given."""
-    present = regions.area[:, 1:] * regions.valid[:, 1:, None]
-    return present if background is None else torch.cat([present, background[:, None]], dim=1)
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from mskd.distillation.base import METHODS, FilterSettings, Method, voxel_weight
 from mskd.distillation.context import Context
 from mskd.distillation.nodes import (
     Membership,
+    Pairs,
     edges,
-    foreground_regions,
     patch_members,
     region_members,
     shuffle_nodes,
@@ -103,12 +103,12 @@ class RGD(Method):
     def _level(self, student: Outputs, teacher: Outputs, context: Context, level: int) -> Tensor:
         settings, regions = self.settings, context.regions(level)
         with torch.no_grad():
-            groups = self._members(regions, voxel_weight(settings, context, level))
-            valid = torch.cat([group.valid for group in groups], dim=1) & regions.has_foreground[:, None]
-            theirs = _node_vectors(groups, teacher.features[level])
+            members = self._members(regions, voxel_weight(settings, context, level))
+            valid = members.valid & regions.has_foreground[:, None]
+            theirs = members.means(teacher.features[level])
             if settings.shuffled:
                 theirs = shuffle_nodes(theirs, valid)
-        ours = _node_vectors(groups, student.features[level])
+        ours = members.means(student.features[level])
         pairs = (
             valid[:, :, None] & valid[:, None, :] & ~torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
         )
@@ -125,23 +125,23 @@ class RGD(Method):
             loss = loss + settings.lh * walk_loss(walk_s, walk_t, valid)
         return loss.mean()
 
-    def _members(self, regions: Regions, weight: Tensor) -> list[Membership]:
-        groups = []
-        for kind in self.settings.nodes:
-            if kind == "patch":
-                groups.append(patch_members(weight, regions.grid, self.settings.patches))
-                continue
-            area = foreground_regions(regions, self._background(regions) if kind == "class" else None)
-            groups.append(region_members(area, weight, regions.grid, regions.n_min, split=kind == "split"))
-        return groups
+    def _members(self, regions: Regions, weight: Tensor) -> Membership:
+        nodes, grid, groups = self.settings.nodes, regions.grid, []
+        if "class" in nodes or "split" in nodes:
+            pairs, organs = Pairs.of(self._areas(regions)), regions.area.shape[1] - 1
+            if "class" in nodes:
+                groups.append(region_members(pairs, weight, grid, regions.n_min, split=False))
+            if "split" in nodes:
+                groups.append(region_members(pairs.first(organs), weight, grid, regions.n_min, split=True))
+        if "patch" in nodes:
+            groups.append(patch_members(weight, grid, self.settings.patches))
+        return Membership.join(groups)
 
-    def _background(self, regions: Regions) -> Tensor | None:
-        if self.settings.background == "ring":
-            return background_ring(regions.area, regions.grid)
-        return regions.area[:, 0] if self.settings.background == "all" else None
-
-
-def _node_vectors(groups: list[Membership], features: Tensor) -> Tensor:
-    """``[B, R, C]`` means of the centred features: post-ReLU cosines are otherwise all near 1."""
-    flat = features.flatten(2)
-    return torch.cat([group.means(flat) for group in groups], dim=1) - flat.mean(-1)[:, None]
+    def _areas(self, regions: Regions) -> Tensor:
+        """``[B, R', n]``: the foreground regions that are present, and the background's after them."""
+        present = regions.area[:, 1:] * regions.valid[:, 1:, None]
+        if self.settings.background == "none":
+            return present
+        ring = self.settings.background == "ring"
+        background = background_ring(regions.area, regions.grid) if ring else regions.area[:, 0]
+        return torch.cat([present, background[:, None]], dim=1)
