@@ -69,7 +69,7 @@ class PatchSampler:
         return Batch(images, labels, tuple(name for _, _, name in samples))
 
     def _sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor | None, str]:
-        case = self.cases[rng.integers(len(self.cases))]
+        case = self.cases[int(rng.integers(len(self.cases)))]
         image = torch.from_numpy(case.image)
         labels = None if case.labels is None else torch.from_numpy(case.labels)
         voxel = self._voxel(case, rng)

@@ -48,10 +48,12 @@ def crop(array: Tensor, centre: np.ndarray, patch: Sequence[int]) -> Tensor:
     start = np.round(centre - (np.asarray(patch) - 1) / 2).astype(int)
     low = np.maximum(start, 0)
     high = np.minimum(start + patch, array.shape[1:])
-    inside = array[(slice(None), *(slice(a, max(a, b)) for a, b in zip(low, high, strict=True)))]
+    source = (slice(None), *(slice(a, max(a, b)) for a, b in zip(low, high, strict=True)))
+    target = (slice(None), *(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True)))
+    inside = array[source]
     result = array.new_zeros((array.shape[0], *patch))
     if inside.numel():
-        result[(slice(None), *(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True)))] = inside
+        result[target] = inside
     return result
 
 
@@ -80,7 +82,8 @@ def warp(
     high = np.clip(np.ceil(flat.max(1)).astype(int) + 1, low + 1, size)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     grid = _normalised_grid(flat, low, high - low).reshape(1, *patch, len(patch))
-    moved = F.grid_sample(image[(slice(None), *box)][None], grid, align_corners=True)[0]
+    every = (slice(None), *box)
+    moved = F.grid_sample(image[every][None], grid, align_corners=True)[0]
     if labels is None:
         return moved, None
     near = labels[box]

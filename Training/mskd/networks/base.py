@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mskd.errors import MSKDError, SettingsError
 from mskd.registry import Registry
 from mskd.spec import NetworkSpec, Strict, validate
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class SegmentationNetwork(nn.Module):
@@ -39,7 +41,8 @@ class SegmentationNetwork(nn.Module):
             return self._forward(image)
         pad = [amount for axis in reversed(missing) for amount in (0, axis)]
         logits = self._forward(F.pad(image, pad))
-        return logits[(..., *(slice(0, side) for side in size))]
+        box: tuple[Any, ...] = (..., *(slice(0, side) for side in size))
+        return logits[box]
 
 
 NETWORKS: Registry[type[SegmentationNetwork]] = Registry("network", "mskd.networks")
@@ -61,6 +64,11 @@ def build_network(
 def count_parameters(network: nn.Module) -> int:
     """Number of trainable weights, each tensor once however often it is aliased."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def to_device(network: Network, device: torch.device, dim: int) -> Network:
+    """Move a network, laid out so that its convolutions run fastest."""
+    return network.to(device=device, memory_format=channels_last(dim))  # type: ignore[call-overload]
 
 
 def channels_last(dim: int) -> torch.memory_format:

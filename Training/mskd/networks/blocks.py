@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-NORM = {
+MakeModule = Callable[..., nn.Module]
+
+CONV: dict[int, MakeModule] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, MakeModule] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+NORM: dict[tuple[str, int], MakeModule] = {
     ("batch", 2): nn.BatchNorm2d,
     ("batch", 3): nn.BatchNorm3d,
     ("instance", 2): nn.InstanceNorm2d,

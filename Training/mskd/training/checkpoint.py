@@ -79,6 +79,6 @@ class Checkpoints:
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as fault:
+        except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as fault:
             raise InputError(f"{path}: this checkpoint cannot be read ({fault}).") from fault
         return state

@@ -26,6 +26,7 @@ from mskd.training.validation import Validation
 WARM_UP = 0.02
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 Draw = Callable[[int], Batch]
 Validate = Callable[[nn.Module], Validation]
 
@@ -171,7 +172,7 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     The decay grows with the steps, ``min(decay, (1 + t) / (10 + t))``, so that a short run forgets its random start.
     """
 
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         steps = float(count)
         get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averaged, current, count)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
-from mskd import __version__
+from mskd.inference import environment
 from mskd.spec import Manifest, NetworkSpec, Provenance
 from mskd.teachers import Teacher
 from mskd.training.rundata import RunData
@@ -50,10 +49,4 @@ def make_manifest(
 
 def versions() -> dict[str, str]:
     """What a number was measured with."""
-    found = {"mskd": __version__, "python": platform.python_version()}
-    for name in ("torch", "numpy", "monai", "SimpleITK"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {**environment.versions(), "monai": version("monai")}

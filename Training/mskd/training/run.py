@@ -17,9 +17,9 @@ from mskd.data.prepared import PreparedCase
 from mskd.distillation.criterion import Distillation
 from mskd.errors import SettingsError
 from mskd.events import CancelCheck, Listener, never, silent
-from mskd.inference.device import choose_device
+from mskd.inference.environment import choose_device, keep_freed_memory
 from mskd.networks import SegmentationNetwork, build_network
-from mskd.networks.base import channels_last
+from mskd.networks.base import to_device
 from mskd.package import Package, save_package
 from mskd.spec import NetworkSpec
 from mskd.teachers import Teacher, open_teacher
@@ -60,12 +60,13 @@ def distil(dataset: Path | str, teacher: str, recipe: Recipe, options: RunOption
 
 
 def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | None, options: RunOptions) -> Package:
-    device = torch.device(choose_device(options.device))
+    keep_freed_memory()
+    device = choose_device(options.device)
     dim, chosen = len(recipe.input.patch), recipe.role(role)
     dataset = open_dataset(path)
     network_spec = _network_spec(chosen, dim, len(dataset.channels), len(dataset.labels) + 1)
     torch.manual_seed(recipe.seed)
-    network = build_network(network_spec, source=f"[{role}]").to(device, memory_format=channels_last(dim))
+    network = to_device(build_network(network_spec, source=f"[{role}]"), device, dim)
     if teacher is not None:
         spec = RunInput.of(recipe)
         wanted = (spec.spacing, spec.orientation, spec.normalization)
@@ -175,7 +176,7 @@ def _trainer(
     average = moving_average(network, role.optimization.ema)  # before hooks are attached: a copy would carry them along
     task = Task(network)
     if teacher is not None:
-        teaching = teacher.network.to(device, memory_format=channels_last(network.dim))
+        teaching = to_device(teacher.network, device, network.dim)
         example = torch.zeros(1, len(data.dataset.channels), *recipe.input.patch, device=device)
         task = DistillationTask(network, Distillation(recipe.distillation, network, teaching, example).to(device))
     digest = "-".join(

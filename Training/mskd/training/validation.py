@@ -40,8 +40,10 @@ class Validation:
             values = self.scores[:, column]
             values = values[~np.isnan(values)]
             if len(values):
-                figures = {"mean": float(values.mean()), "std": float(values.std()), "cases": len(values)}
-                found.append(Metric(metric="dice", label=name, split="validation", **figures))
+                mean, std = float(values.mean()), float(values.std())
+                found.append(
+                    Metric(metric="dice", label=name, mean=mean, std=std, cases=len(values), split="validation")
+                )
         return tuple(found)
 
 

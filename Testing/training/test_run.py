@@ -1,0 +1,199 @@
+"""Whole runs on a tiny data set: what lies in the folder, resuming, and what is refused before step 1."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mskd.data import Split, open_dataset
+from mskd.errors import Cancelled, InputError, SettingsError
+from mskd.events import Event
+from mskd.package import open_package
+from mskd.training.run import RunOptions, distil, train
+from mskd.training.settings import load_recipe
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> RunOptions:
+    return RunOptions(tmp_path / "run", device="cpu")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return open_package(run / "model").load_network().state_dict()
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_holds_exactly_what_it_promises(tiny_dataset: Path, tiny_recipe: Path, options: RunOptions) -> None:
+    recipe = load_recipe(str(tiny_recipe))
+    package = train(tiny_dataset, recipe, "student", options)
+    run = options.output
+    names = {"settings.json", "split.json", "metrics.csv", "metrics.jsonl", "tensorboard", "checkpoints", "model"}
+    assert {path.name for path in run.iterdir()} == names
+    assert any((run / "tensorboard").iterdir())
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 6]
+    assert (run / "metrics.csv").read_text().count("\n") == 3
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["recipe"] == recipe.model_dump(mode="json")
+    split = Split.load(run / "split.json")
+    assert (len(split.train), len(split.validation), len(split.test)) == (6, 2, 2)
+    manifest = package.manifest
+    assert [label.name for label in manifest.labels] == ["bright", "dark"]
+    assert manifest.provenance.data_fingerprint == settings["data_fingerprint"]
+    assert {(metric.label, metric.split) for metric in manifest.metrics} == {
+        ("bright", "validation"),
+        ("dark", "validation"),
+    }
+
+
+def test_test_cases_are_never_read(tiny_dataset: Path, tiny_recipe: Path, options: RunOptions) -> None:
+    recipe = load_recipe(str(tiny_recipe))
+    train(tiny_dataset, recipe, "student", options)
+    first = weights(options.output)
+    for case in open_dataset(tiny_dataset).select(Split.load(options.output / "split.json").test):
+        case.images[0].write_bytes(b"not an image")
+    train(tiny_dataset, recipe, "student", replace(options, overwrite=True))
+    assert same(first, weights(options.output))
+
+
+@pytest.mark.parametrize("distilling", [False, True])
+def test_an_interrupted_run_resumes_bit_for_bit(
+    tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, distilling: bool
+) -> None:
+    recipe = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=60",))
+    teacher = tmp_path / "teacher"
+    if distilling:
+        train(tiny_dataset, recipe, "teacher", RunOptions(teacher, device="cpu"))
+
+    def run(options: RunOptions) -> None:
+        if distilling:
+            distil(tiny_dataset, str(teacher / "model"), recipe, options)
+        else:
+            train(tiny_dataset, recipe, "student", options)
+
+    whole = RunOptions(tmp_path / "whole", device="cpu")
+    run(whole)
+    seen: list[Event] = []
+    cut = RunOptions(
+        tmp_path / "cut",
+        device="cpu",
+        on_event=seen.append,
+        cancelled=lambda: any(event.phase == "train" and event.done == 4 for event in seen),
+    )
+    with pytest.raises(Cancelled, match="after step 4 of 6; continue with --resume"):
+        run(cut)
+    assert not (cut.output / "model").exists()
+    run(RunOptions(cut.output, device="cpu", resume=True))
+    assert same(weights(whole.output), weights(cut.output))
+
+    def rows(folder: Path) -> list[dict[str, float]]:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "seconds_per_step"} for line in lines]
+
+    assert rows(whole.output) == rows(cut.output)
+
+
+def test_distillation_adds_nothing_to_the_student(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=60",))
+    train(tiny_dataset, recipe, "teacher", RunOptions(tmp_path / "teacher", device="cpu"))
+    train(tiny_dataset, recipe, "student", RunOptions(tmp_path / "alone", device="cpu"))
+    package = distil(tiny_dataset, str(tmp_path / "teacher/model"), recipe, RunOptions(tmp_path / "mskd", device="cpu"))
+    alone, distilled = weights(tmp_path / "alone"), weights(tmp_path / "mskd")
+    assert {name: tensor.shape for name, tensor in alone.items()} == {n: t.shape for n, t in distilled.items()}
+    assert not same(alone, distilled)
+    assert package.manifest.provenance.method == "ffd+kd+rgd"
+    assert package.manifest.provenance.teacher_fingerprint == open_package(tmp_path / "teacher/model").fingerprint
+    row = json.loads((tmp_path / "mskd/metrics.jsonl").read_text().splitlines()[-1])
+    assert all(row[f"loss/{term}"] > 0 for term in ("segmentation", "kd", "ffd", "rgd"))
+
+
+def test_a_teacher_at_chance_level_is_refused(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=1",))
+    train(tiny_dataset, recipe, "teacher", RunOptions(tmp_path / "teacher", device="cpu"))
+    with pytest.raises(SettingsError, match="at chance level and has nothing to teach"):
+        distil(tiny_dataset, str(tmp_path / "teacher/model"), recipe, RunOptions(tmp_path / "out", device="cpu"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("edit", "override", "sentence"),
+    [
+        ({"0": "background", "1": "dark", "2": "bright"}, "name=tiny", r"segments \['bright', 'dark'\], the student"),
+        (None, "input.orientation=RAS", "trained with orientation LPS, the recipe asks for RAS"),
+        (None, "input.spacing=[1.0, 1.0, 2.0]", "trained with spacing"),
+    ],
+)
+def test_a_teacher_of_another_task_is_refused(
+    tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, edit: dict | None, override: str, sentence: str
+) -> None:
+    recipe = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=1",))
+    train(tiny_dataset, recipe, "teacher", RunOptions(tmp_path / "teacher", device="cpu"))
+    if edit is not None:
+        path = tiny_dataset / "dataset.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "labels": edit}))
+    other = load_recipe(str(tiny_recipe), (override,))
+    with pytest.raises(SettingsError, match=sentence):
+        distil(tiny_dataset, str(tmp_path / "teacher/model"), other, RunOptions(tmp_path / "out", device="cpu"))
+
+
+def test_a_folder_is_never_overwritten_unasked(tiny_dataset: Path, tiny_recipe: Path, options: RunOptions) -> None:
+    recipe = load_recipe(str(tiny_recipe))
+    options.output.mkdir()
+    (options.output / "thesis.txt").write_text("mine")
+    with pytest.raises(SettingsError, match="not empty, and was left as it is"):
+        train(tiny_dataset, recipe, "student", options)
+    with pytest.raises(SettingsError, match="not a run's folder"):
+        train(tiny_dataset, recipe, "student", replace(options, overwrite=True))
+    with pytest.raises(SettingsError, match="give one of the two"):
+        train(tiny_dataset, recipe, "student", replace(options, overwrite=True, resume=True))
+    assert (options.output / "thesis.txt").read_text() == "mine"
+
+
+def test_resuming_with_other_settings_is_refused(tiny_dataset: Path, tiny_recipe: Path, options: RunOptions) -> None:
+    train(tiny_dataset, load_recipe(str(tiny_recipe)), "student", options)
+    other = load_recipe(str(tiny_recipe), ("seed=1",))
+    with pytest.raises(SettingsError, match="other settings or other data"):
+        train(tiny_dataset, other, "student", replace(options, resume=True))
+
+
+def test_a_faulty_case_leaves_no_run_behind(tiny_dataset: Path, tiny_recipe: Path, options: RunOptions) -> None:
+    (tiny_dataset / "imagesTr/case_3.nii.gz").write_bytes(b"not an image")
+    with pytest.raises(InputError, match="case_3"):
+        train(tiny_dataset, load_recipe(str(tiny_recipe)), "student", options)
+    assert not options.output.exists()
+
+
+@pytest.mark.parametrize("dim", [2])
+def test_a_slice_wise_network_trains_and_distils(
+    tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, dim: int
+) -> None:
+    overrides = ("input.patch=[16, 16]", "input.spacing=[0, 1.0, 1.0]", "teacher.optimization.steps=60")
+    recipe = load_recipe(str(tiny_recipe), overrides)
+    teacher = train(tiny_dataset, recipe, "teacher", RunOptions(tmp_path / "teacher", device="cpu"))
+    package = distil(tiny_dataset, str(teacher.path), recipe, RunOptions(tmp_path / "student", device="cpu"))
+    assert package.manifest.dim == dim
+    assert package.manifest.spacing == (None, 1.0, 1.0)
+
+
+def test_unlabelled_cases_are_taught_by_the_teacher(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    path = tiny_dataset / "dataset.json"
+    description = json.loads(path.read_text())
+    extra = [entry["image"] for entry in description["training"][8:]]
+    path.write_text(json.dumps({**description, "training": description["training"][:8], "test": extra}))
+    recipe = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=60", "student.optimization.unlabelled=0.5"))
+    teacher = train(tiny_dataset, recipe, "teacher", RunOptions(tmp_path / "teacher", device="cpu"))
+    distil(tiny_dataset, str(teacher.path), recipe, RunOptions(tmp_path / "student", device="cpu"))
+    row = json.loads((tmp_path / "student/metrics.jsonl").read_text().splitlines()[-1])
+    alone = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=60",))
+    distil(tiny_dataset, str(teacher.path), alone, RunOptions(tmp_path / "labelled", device="cpu"))
+    other = json.loads((tmp_path / "labelled/metrics.jsonl").read_text().splitlines()[-1])
+    assert row["loss/kd"] > 0
+    # Half of the steps had no labels, so the mean segmentation loss over all steps is about halved.
+    assert row["loss/segmentation"] < 0.8 * other["loss/segmentation"]
