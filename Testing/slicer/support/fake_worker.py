@@ -1,7 +1,8 @@
 """A worker in miniature: the protocol with a toy network, as a real process or inside the test's own.
 
-The model's folder name chooses what it does: ``toy`` answers, ``slow`` runs until it is cancelled, ``stubborn`` ignores
-that too, ``crash`` dies with last words, ``refuse`` returns an error, ``newer`` speaks another protocol.
+The model's folder name (or the variable FAKE_WORKER) chooses what it does: ``toy`` answers, ``slow`` runs until it is
+cancelled, ``stubborn`` ignores that too, ``crash`` dies with last words, ``refuse`` returns an error, ``newer`` speaks
+another protocol.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ class FakeWorker:
     """Answers one message at a time; ``send`` is called with each answer as a line.
 
     Args:
-        cancelled: Asks whether the present run was cancelled.
+        cancelled: Tells whether the run with that id was cancelled.
         die: Ends the process.
     """
 
     def __init__(
-        self, send: Callable[[str], None], cancelled: Callable[[], bool] = lambda: False, die: Callable = os._exit
+        self, send: Callable[[str], None], cancelled: Callable[[int], bool], die: Callable[[int], Any] = os._exit
     ) -> None:
         self._send, self._cancelled, self._die = send, cancelled, die
 
@@ -48,7 +49,7 @@ class FakeWorker:
             self._run(message)
 
     def _run(self, message: dict[str, Any]) -> None:
-        kind = Path(message["model"]).name
+        kind = os.environ.get("FAKE_WORKER") or Path(message["model"]).name
         self._event(message, "read", 1, 1)
         if kind == "newer":
             self._answer(type="ready", protocol=2)
@@ -61,7 +62,8 @@ class FakeWorker:
         elif kind == "stubborn":
             subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=False)
         elif kind == "slow":
-            while not self._cancelled():
+            self._event(message, "windows", 5, 8)
+            while not self._cancelled(message["id"]):
                 time.sleep(0.01)
             self._answer(type="cancelled", id=message["id"])
         else:
@@ -74,7 +76,9 @@ class FakeWorker:
             self._event(message, "windows", done, 3)
         labels = toy_labels(image, len(manifest["labels"]))
         np.save(message["output"], labels)
-        report = {"device": "cpu", "geometry": message["geometry"], "region": message["region"]}
+        voxel = float(np.prod(message["geometry"]["spacing"])) / 1000
+        volumes = {label["name"]: float((labels == label["value"]).sum()) * voxel for label in manifest["labels"]}
+        report = {"device": "cpu", "volumes_ml": volumes}
         self._answer(
             type="result", id=message["id"], output=message["output"], labels=manifest["labels"], report=report
         )
@@ -95,7 +99,7 @@ class InProcess:
         self.heard: list[dict[str, Any]] = []
         self._lines: list[str] = []
         self._ended: int | None = None
-        self._worker = FakeWorker(self._lines.append, lambda: True, self._die)
+        self._worker = FakeWorker(self._lines.append, lambda run: True, self._die)
 
     def start(self, command: Any, environment: Any) -> None:
         """Nothing to start."""
@@ -127,22 +131,21 @@ class InProcess:
 def main() -> None:
     """Serve standard input until it ends or says quit."""
     messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    cancel = threading.Event()
+    cancelled: set[int] = set()
 
     def read() -> None:
         for line in sys.stdin:
             message = json.loads(line)
             if message["type"] == "cancel":
-                cancel.set()
+                cancelled.add(message["id"])
             else:
                 messages.put(message if message["type"] != "quit" else None)
         messages.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    worker = FakeWorker(lambda line: print(line, flush=True), cancel.is_set)
+    worker = FakeWorker(lambda line: print(line, flush=True), cancelled.__contains__)
     print("a library that prints to standard output", flush=True)
     while (message := messages.get()) is not None:
-        cancel.clear()
         worker.hear(message)
 
 

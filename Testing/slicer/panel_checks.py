@@ -1,0 +1,297 @@
+"""What the panel does, checked on PySide6; run by ``test_panel.py`` in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_worker
+import numpy as np
+import pytest
+from fake_worker import REFUSAL, toy_labels
+from panel_harness import PanelHarness
+from slicer_scene import SlicerScene
+from toy_models import LABELS, write_model
+
+import slicer
+
+
+@pytest.fixture
+def panel(world: SlicerScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PanelHarness]:
+    """The panel with toy models and a toy worker in a QProcess; nothing may go wrong unseen."""
+    for name in ("toy", "slow", "refuse", "crash", "stubborn"):
+        write_model(tmp_path, name)
+    write_model(tmp_path, "pair", channels=[{"name": name, "modality": "MR"} for name in "ab"])
+    monkeypatch.setenv("MSKD_MODELS", str(tmp_path))
+    monkeypatch.setattr("MSKDSegmentationLib.catalogue.bundled_folder", lambda folder: tmp_path / "none")
+    monkeypatch.setattr("MSKDSegmentationLib.logic.worker_command", lambda: [sys.executable, fake_worker.__file__])
+    harness = PanelHarness()
+    yield harness
+    harness.close()
+    assert harness.faults == []
+    assert harness.notes == []
+
+
+@pytest.fixture
+def volume(world: SlicerScene):
+    """A volume in the scene."""
+    return world.volume(image())
+
+
+def image(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(4, 5, 6)).astype(np.float32)
+
+
+def ready(panel: PanelHarness, volume, model: str = "toy") -> None:
+    panel.parameters.inputVolume = volume
+    panel.choose_model(model)
+    assert panel.ui.applyButton.enabled, panel.ui.applyButton.toolTip
+
+
+def test_apply_waits_for_a_volume_and_says_so(panel: PanelHarness, world: SlicerScene) -> None:
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.applyButton.toolTip == "Choose an input volume."
+    ready(panel, world.volume(image()))
+    assert panel.ui.applyButton.toolTip == "Segment the volume."
+
+
+def test_the_first_image_is_chosen_at_once(volume, panel: PanelHarness) -> None:
+    assert panel.parameters.inputVolume is volume
+    assert panel.ui.inputSelector.currentNode() is volume
+
+
+def test_label_maps_are_no_images(world: SlicerScene, panel: PanelHarness) -> None:
+    world.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    panel.reload()
+    assert panel.parameters.inputVolume is None
+
+
+def test_a_volume_becomes_usable_when_its_image_is_loaded(panel: PanelHarness, world: SlicerScene) -> None:
+    empty = world.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "later")
+    panel.parameters.inputVolume = empty
+    assert "'later' holds no image" in panel.ui.applyButton.toolTip
+    slicer.util.updateVolumeFromArray(empty, image())
+    assert panel.ui.applyButton.enabled
+
+
+def test_a_region_is_usable_once_it_is_drawn(panel: PanelHarness, world: SlicerScene, volume) -> None:
+    ready(panel, volume)
+    region = panel.ui.regionSelector.addNode()
+    assert panel.parameters.region is region
+    assert "is empty" in panel.ui.applyButton.toolTip
+    region.SetSize(10, 10, 10)
+    assert panel.ui.applyButton.enabled
+
+
+def test_a_model_that_needs_two_images_says_so(panel: PanelHarness, volume) -> None:
+    panel.choose_model("pair")
+    panel.parameters.inputVolume = volume
+    assert "takes 2 images" in panel.ui.applyButton.toolTip
+    assert "takes 2 images" in panel.ui.modelLabel.text
+
+
+def test_every_control_reaches_the_parameter_node_and_back(panel: PanelHarness, world: SlicerScene) -> None:
+    nodes = {
+        "inputVolume": (panel.ui.inputSelector, world.volume(image())),
+        "region": (panel.ui.regionSelector, world.region((0, 0, 0), (4, 4, 4))),
+        "outputSegmentation": (
+            panel.ui.outputSelector,
+            world.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "S"),
+        ),
+    }
+    for parameter, (selector, node) in nodes.items():
+        for value in (node, None, node):
+            selector.setCurrentNode(value)
+            assert getattr(panel.parameters, parameter) is value
+        for value in (None, node):
+            setattr(panel.parameters, parameter, value)
+            assert selector.currentNode() is value
+    for parameter, combo in (("model", panel.ui.modelSelector), ("device", panel.ui.deviceSelector)):
+        values = [combo.itemData(index) for index in range(combo.count)]
+        assert len(values) > 1
+        for index, value in enumerate(values):
+            combo.currentIndex = index
+            assert getattr(panel.parameters, parameter) == value
+        for index, value in enumerate(values):
+            setattr(panel.parameters, parameter, value)
+            assert combo.currentIndex == index
+
+
+def test_a_model_of_another_computer_is_named(panel: PanelHarness, volume) -> None:
+    panel.parameters.inputVolume = volume
+    panel.parameters.model = "liver-ct"
+    assert panel.ui.modelSelector.currentIndex == -1
+    assert "'liver-ct' is not installed here" in panel.ui.applyButton.toolTip
+
+
+def test_the_model_is_described(panel: PanelHarness) -> None:
+    panel.choose_model("toy")
+    assert panel.ui.modelLabel.text == "Two organs and a lesion in abdominal MR.<br>Tests only."
+
+
+def test_a_run_ends_with_the_models_segments(panel: PanelHarness, world: SlicerScene, volume) -> None:
+    ready(panel, volume)
+    panel.run()
+    segmentation = panel.parameters.outputSegmentation
+    assert panel.ui.outputSelector.currentNode() is segmentation
+    content = segmentation.GetSegmentation()
+    assert [content.GetNthSegment(i).GetName() for i in range(3)] == ["Left kidney", "Spleen", "Lesion"]
+    for label in LABELS:
+        found = world.segment_array(segmentation, label["name"], volume)
+        assert np.array_equal(found, toy_labels(image(), 3) == label["value"])
+    assert panel.ui.statusLabel.text.startswith("Done in ")
+    assert panel.dialogs == []
+
+
+def test_a_second_run_updates_the_same_segments(panel: PanelHarness, world: SlicerScene, volume) -> None:
+    ready(panel, volume)
+    panel.run()
+    first = panel.parameters.outputSegmentation
+    panel.run()
+    assert panel.parameters.outputSegmentation is first
+    assert first.GetSegmentation().GetNumberOfSegments() == 3
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
+
+
+def test_while_running_the_choices_are_closed_and_apply_is_cancel(panel: PanelHarness, volume) -> None:
+    ready(panel, volume, "slow")
+    panel.apply()
+    assert panel.ui.applyButton.text == "Cancel"
+    assert panel.ui.applyButton.enabled
+    assert not panel.ui.inputsButton.enabled
+    assert not panel.ui.advancedButton.enabled
+    panel.spin(lambda: panel.ui.progressBar.maximum == 100)
+    panel.apply()
+    assert not panel.ui.applyButton.enabled
+    panel.wait()
+    assert panel.ui.statusLabel.text == "Cancelled; nothing was changed."
+    assert panel.ui.applyButton.enabled
+    assert panel.ui.inputsButton.enabled
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    assert panel.dialogs == []
+
+
+def test_cancel_kills_a_worker_that_does_not_listen(panel: PanelHarness, volume) -> None:
+    panel.widget.logic._background._grace = 0.3
+    ready(panel, volume, "stubborn")
+    panel.apply()
+    panel.spin(lambda: panel.ui.progressBar.maximum == 100)
+    panel.apply()
+    panel.wait()
+    assert panel.ui.statusLabel.text == "Cancelled; nothing was changed."
+    panel.choose_model("toy")
+    panel.run()
+    assert panel.ui.statusLabel.text.startswith("Done in ")
+
+
+@pytest.mark.parametrize(("model", "sentence"), [("refuse", REFUSAL), ("crash", "its last words: MemoryError: 3 GB")])
+def test_an_error_is_one_dialog_and_the_controls_work_again(panel, world, volume, model, sentence) -> None:
+    ready(panel, volume, model)
+    panel.run()
+    assert len(panel.dialogs) == 1
+    assert sentence in panel.dialogs[0]
+    assert sentence in panel.ui.statusLabel.text
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    panel.choose_model("toy")
+    panel.run()
+    assert panel.ui.statusLabel.text.startswith("Done in ")
+    assert len(panel.dialogs) == 1
+
+
+def test_a_run_that_cannot_begin_is_one_dialog_too(panel: PanelHarness, volume, monkeypatch) -> None:
+    monkeypatch.setattr("MSKDSegmentationLib.logic.worker_command", lambda: ["/nowhere/PythonSlicer"])
+    panel.reload()
+    ready(panel, volume)
+    panel.apply()
+    assert len(panel.dialogs) == 1
+    assert "'/nowhere/PythonSlicer' cannot be started" in panel.dialogs[0]
+    assert panel.ui.applyButton.text == "Apply"
+    assert panel.ui.applyButton.enabled
+    panel.notes.clear()
+
+
+def test_undo_takes_the_last_run_back(panel: PanelHarness, volume) -> None:
+    ready(panel, volume)
+    assert not panel.ui.undoButton.enabled
+    panel.run()
+    assert panel.ui.undoButton.enabled
+    panel.ui.undoButton.click()
+    assert panel.parameters.outputSegmentation.GetSegmentation().GetNumberOfSegments() == 0
+    assert not panel.ui.undoButton.enabled
+
+
+def test_undo_closes_when_the_result_is_edited(panel: PanelHarness, volume) -> None:
+    ready(panel, volume)
+    panel.run()
+    segmentation = panel.parameters.outputSegmentation
+    segment = segmentation.GetSegmentation().GetSegmentIDs()[0]
+    slicer.util.updateSegmentBinaryLabelmapFromArray(np.ones((4, 5, 6), np.uint8), segmentation, segment, volume)
+    panel.ui.undoButton.click()
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment, volume).all()
+
+
+def test_the_scene_may_close_at_any_time(panel: PanelHarness, world: SlicerScene, volume) -> None:
+    ready(panel, volume, "slow")
+    panel.apply()
+    world.scene.Clear(0)
+    panel.spin()
+    assert panel.ui.applyButton.text == "Apply"
+    assert panel.ui.applyButton.toolTip == "Choose an input volume."
+    ready(panel, world.volume(image()))
+    panel.run()
+    assert panel.ui.statusLabel.text.startswith("Done in ")
+    assert panel.dialogs == []
+
+
+@pytest.mark.parametrize("parameter", ["inputVolume", "region", "outputSegmentation"])
+def test_a_chosen_node_may_be_deleted(panel: PanelHarness, world: SlicerScene, volume, parameter: str) -> None:
+    ready(panel, volume)
+    panel.parameters.region = world.region((0, 0, 0), (4, 4, 4))
+    panel.parameters.outputSegmentation = world.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "S")
+    world.scene.RemoveNode(getattr(panel.parameters, parameter))
+    assert getattr(panel.parameters, parameter) is None
+    assert panel.ui.applyButton.enabled is (parameter != "inputVolume")
+
+
+def test_the_input_may_be_deleted_during_a_run(panel: PanelHarness, world: SlicerScene, volume) -> None:
+    ready(panel, volume)
+    panel.apply()
+    world.scene.RemoveNode(volume)
+    panel.wait()
+    assert "removed during the run" in panel.dialogs[0]
+    assert len(panel.dialogs) == 1
+
+
+def test_a_reload_keeps_the_choices(panel: PanelHarness, volume) -> None:
+    ready(panel, volume, "slow")
+    panel.ui.deviceSelector.currentIndex = 1
+    panel.reload()
+    assert panel.ui.inputSelector.currentNode() is volume
+    assert panel.ui.modelSelector.currentData == "slow"
+    assert panel.ui.deviceSelector.currentData == "cpu"
+
+
+def test_a_reload_during_a_run_ends_it(panel: PanelHarness, volume) -> None:
+    ready(panel, volume, "slow")
+    panel.apply()
+    panel.reload()
+    assert panel.ui.applyButton.text == "Apply"
+    assert panel.ui.applyButton.enabled
+
+
+def test_leaving_and_entering_the_module_keeps_a_run(panel: PanelHarness, volume) -> None:
+    ready(panel, volume, "slow")
+    panel.apply()
+    panel.widget.exit()
+    panel.widget.enter()
+    assert panel.ui.applyButton.text == "Cancel"
+    panel.apply()
+    panel.wait()
+
+
+def test_leaving_and_entering_the_module_when_idle(panel: PanelHarness, volume) -> None:
+    ready(panel, volume)
+    panel.widget.exit()
+    panel.widget.enter()
+    assert panel.ui.applyButton.enabled
