@@ -1,0 +1,83 @@
+"""Windows cover the volume, blend without a trace, and ask for cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mskd.errors import Cancelled
+from mskd.events import never
+from mskd.inference.windows import importance, make_plan, predict
+
+side = st.integers(1, 40)
+
+
+def pointwise(image: torch.Tensor) -> torch.Tensor:
+    return torch.cat([image, image.sin()], dim=1)
+
+
+@given(shape=st.tuples(side, side, side), window=st.tuples(side, side, side), dim=st.sampled_from([2, 3]))
+@settings(max_examples=80, deadline=None)
+def test_every_voxel_is_covered(shape: tuple, window: tuple, dim: int) -> None:
+    plan = make_plan(shape, window, dim)
+    seen = torch.zeros(shape)
+    for start in plan.starts:
+        box = tuple(slice(low, low + step) for low, step in zip(start, plan.window, strict=True))
+        assert seen[box].shape == plan.window
+        seen[box] += 1
+    assert seen.min() >= 1
+    assert importance(plan, torch.device("cpu")).min() > 0
+    if dim == 2 and shape[0] % plan.window[0] == 0 and plan.window[1:] == shape[1:]:
+        assert seen.max() == 1
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("window", [(4, 5, 6), (7, 11, 13), (1, 3, 20), (100, 100, 100)])
+def test_windows_equal_the_whole_for_a_pointwise_network(dim: int, window: tuple[int, int, int]) -> None:
+    volume = torch.randn(1, 7, 11, 13, generator=torch.Generator().manual_seed(0))
+    plan = make_plan((7, 11, 13), window, dim)
+    logits = predict(pointwise, volume, plan, dim, on_window=lambda done, total: None, cancelled=never)
+    torch.testing.assert_close(logits, pointwise(volume[None])[0])
+
+
+def test_a_network_that_sees_its_border_is_blended_smoothly() -> None:
+    volume = torch.ones(1, 8, 8, 64)
+
+    def positional(image: torch.Tensor) -> torch.Tensor:
+        ramp = torch.linspace(-1, 1, image.shape[-1]).expand(image.shape)
+        return torch.cat([ramp, -ramp], dim=1)
+
+    logits = predict(positional, volume, make_plan((8, 8, 64), (8, 8, 16), 3), 3, on_window=_ignore, cancelled=never)
+    # Between two windows whose answers jump by 2, no step of the blend is larger than half of that.
+    assert logits[0, 0, 0, 8:-8].diff().abs().max() < 0.5
+
+
+def test_progress_is_counted() -> None:
+    told: list[tuple[int, int]] = []
+    plan = make_plan((8, 8, 16), (8, 8, 8), 3)
+    volume = torch.zeros(1, 8, 8, 16)
+    predict(pointwise, volume, plan, 3, on_window=lambda *count: told.append(count), cancelled=never)
+    assert told == [(index, 3) for index in range(4)]
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_cancel_is_asked_before_each_window(after: int) -> None:
+    ran: list[int] = []
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        ran.append(1)
+        return pointwise(image)
+
+    cancelled: Callable[[], bool] = lambda: len(ran) >= after  # noqa: E731
+    plan = make_plan((8, 8, 16), (8, 8, 8), 3)
+    with pytest.raises(Cancelled):
+        predict(forward, torch.zeros(1, 8, 8, 16), plan, 3, on_window=_ignore, cancelled=cancelled)
+    assert len(ran) == after
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
