@@ -62,9 +62,10 @@ class MSKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._show_parameters()
 
     def cleanup(self):
-        self.removeObservers()
         if self.panel is not None:
+            self._hide_parameters()
             self.panel.close()
+        self.removeObservers()
 
     def enter(self):
         self._show_parameters()

@@ -36,6 +36,7 @@ class Panel:
         self._models: dict[str, ModelEntry] = {}
         self._cancelling = False
         self._started = 0.0
+        self._status = ""
         self._watch = NodeWatch(self._update_controls)
         self._timer = qt.QTimer()
         self._timer.interval = POLL_MS
@@ -113,7 +114,7 @@ class Panel:
         if self.running:
             self._cancelling = True
             self._logic.cancel()
-            self.ui.statusLabel.text = _("Cancelling…")
+            self._tell(_("Cancelling…"))
             self._update_controls()
             return
         # tryWithErrorDisplay shows the sentence and raises again; what is written for the user ends here.
@@ -127,7 +128,7 @@ class Panel:
 
     def _begin(self) -> None:
         parameters = self._parameters
-        self.ui.statusLabel.text = _("Starting the engine; the first time takes a moment…")
+        self._tell(_("Starting the engine; the first time takes a moment…"))
         self.ui.progressBar.maximum = 0
         slicer.app.processEvents()
         volume, segmentation, region = self._nodes()
@@ -146,7 +147,7 @@ class Panel:
             return
         self.ui.progressBar.maximum = 100
         self.ui.progressBar.value = percent(event)
-        self.ui.statusLabel.text = describe(event)
+        self._tell(describe(event))
 
     def _on_done(self, outcome: Outcome) -> None:
         if outcome.cancelled:
@@ -163,7 +164,7 @@ class Panel:
 
     def _on_undo(self) -> None:
         undone = self._logic.undo()
-        self.ui.statusLabel.text = _("The last run was taken back.") if undone else _("It was edited since: kept.")
+        self._tell(_("The last run was taken back.") if undone else _("It was edited since: kept."))
         self._update_controls()
 
     def _rest(self, status: str = "") -> None:
@@ -172,7 +173,10 @@ class Panel:
         self.ui.progressBar.visible = False
         self.ui.progressBar.maximum = 100
         self.ui.progressBar.value = 0
-        self.ui.statusLabel.text = status
+        self._tell(status)
+
+    def _tell(self, status: str) -> None:
+        self._status = self.ui.statusLabel.text = status
 
     def _describe_model(self) -> None:
         entry = self._models.get(self._parameters.model) if self._parameters is not None else None
@@ -195,6 +199,8 @@ class Panel:
         self.ui.applyButton.text = _("Cancel") if running else _("Apply")
         self.ui.applyButton.enabled = not self._cancelling if running else not reason
         self.ui.applyButton.toolTip = _("Stop; nothing is changed.") if running else reason or _("Segment the volume.")
+        # A tooltip alone is not found: what is missing also stands in the status line.
+        self.ui.statusLabel.text = reason or self._status
         self.ui.undoButton.enabled = not running and self._logic.can_undo()
 
 

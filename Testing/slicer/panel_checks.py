@@ -9,12 +9,11 @@ from pathlib import Path
 import fake_worker
 import numpy as np
 import pytest
+import slicer
 from fake_worker import REFUSAL, toy_labels
 from panel_harness import PanelHarness
 from slicer_scene import SlicerScene
 from toy_models import LABELS, write_model
-
-import slicer
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import types
 from pathlib import Path
 
 import pytest
-
 import slicer
+
 from MSKDSegmentationLib import install
 from MSKDSegmentationLib.errors import SegmentationError
 from MSKDSegmentationLib.install import install_missing, read_requirements, unmet

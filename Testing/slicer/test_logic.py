@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import slicer
 from fake_worker import REFUSAL, InProcess, toy_labels
 from slicer_scene import SlicerScene, affine, rotation
 from toy_models import LABELS, write_model
 
-import slicer
 from MSKDSegmentationLib.errors import CancelledError, SegmentationError
 from MSKDSegmentationLib.run import Run
 

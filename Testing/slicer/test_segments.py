@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import slicer
 from slicer_scene import SlicerScene, affine, rotation
 from toy_models import LABELS
 
-import slicer
 from MSKDSegmentationLib.errors import SegmentationError
 from MSKDSegmentationLib.placement import new_segmentation, place_beside
 from MSKDSegmentationLib.segments import own_segments, write_segments

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import slicer
 from slicer_scene import SlicerScene, affine, rotation
 
-import slicer
 from MSKDSegmentationLib.errors import SegmentationError
 from MSKDSegmentationLib.volume import grid_of, region_corners, voxels
 

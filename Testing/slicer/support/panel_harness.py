@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pythonqt_double
+import slicer
 from PySide6 import QtCore, QtWidgets
 from pythonqt_double import unwrap, wrap
 from widget_doubles import child_widget_variables, load_ui
-
-import slicer
 
 WIDTH = 420
 
@@ -31,7 +32,9 @@ class PanelHarness:
         pythonqt_double.faults.clear()
         self.dialogs: list[str] = []
         self.notes: list[str] = []
-        QtCore.qInstallMessageHandler(lambda kind, context, text: self.notes.append(text))
+        QtCore.qInstallMessageHandler(self._note)
+        # VTK prints the errors of observers and goes on; it does so through this hook.
+        self._hook, sys.excepthook = sys.excepthook, self._fault
         slicer.util.loadUI, slicer.util.childWidgetVariables = load_ui, child_widget_variables
         slicer.util.errorDisplay = lambda text, **options: self.dialogs.append(text)
         slicer.app.processEvents = self.application.processEvents
@@ -56,16 +59,30 @@ class PanelHarness:
 
     def reload(self) -> None:
         """Close the widget and make a new one on the same scene."""
-        self.widget.cleanup()
-        while self.parent.layout().count():
-            self.parent.layout().takeAt(0).widget().deleteLater()
+        self._remove()
         self.open()
 
     def close(self) -> None:
-        self.widget.cleanup()
+        self._remove()
         self.parent.deleteLater()
         self.spin()
         QtCore.qInstallMessageHandler(None)
+        sys.excepthook = self._hook
+
+    def _remove(self) -> None:
+        self.widget.cleanup()
+        while self.parent.layout().count():
+            content = self.parent.layout().takeAt(0).widget()
+            # Slicer's widgets stop to observe the scene when they are destroyed; Python objects cannot.
+            content.setMRMLScene(None)
+            content.deleteLater()
+
+    def _note(self, kind: Any, context: Any, text: str) -> None:
+        if text != "This plugin does not support propagateSizeHints()":
+            self.notes.append(text)
+
+    def _fault(self, kind: Any, error: Any, trace: Any) -> None:
+        self.faults.append("".join(traceback.format_exception(kind, error, trace)))
 
     @property
     def parameters(self) -> Any:

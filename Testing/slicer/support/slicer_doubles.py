@@ -12,9 +12,8 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from parameter_node_double import parameterNodeWrapper
-
 import slicer
+from parameter_node_double import parameterNodeWrapper
 
 
 class ScriptedLoadableModule:

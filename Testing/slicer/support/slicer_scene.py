@@ -10,9 +10,8 @@ import types
 from typing import Any
 
 import numpy as np
-import vtk
-
 import slicer
+import vtk
 
 # Module name -> class of its logic. Order matters: colours before what displays with them.
 LOGICS = {

@@ -7,12 +7,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from PySide6.QtCore import Property, Signal, Slot
 from pythonqt_double import wrap
-
-import slicer
 
 HEADER = 26
 
