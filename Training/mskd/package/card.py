@@ -68,10 +68,11 @@ def _metrics(metrics: tuple[Metric, ...]) -> str:
             f"{metric.std:.3f}",
             str(metric.cases),
             metric.split,
+            metric.network,
         ]
         for metric in metrics
     ]
-    return _table(["Metric", "Label", "Mean", "SD over cases", "Cases", "Split"], rows)
+    return _table(["Metric", "Label", "Mean", "SD over cases", "Cases", "Split", "Network"], rows)
 
 
 def _network(manifest: Manifest) -> str:

@@ -43,9 +43,12 @@ def open_package(path: str | Path) -> Package:
         PackageError: it is not there, damaged, unsafe, too new or inconsistent.
     """
     place = find_package(path)
+    if place.is_dir() and not (place / MANIFEST).is_file():
+        inside = f"; did you mean {place / 'model'}?" if (place / "model" / MANIFEST).is_file() else "."
+        raise PackageError(f"{place}: holds no {MANIFEST}, so it is not a model package{inside}")
     with open_container(place) as container:
         if MANIFEST not in container.sizes:
-            raise PackageError(f"{place}: holds no {MANIFEST}, so it is not a model package{_model_inside(place)}.")
+            raise PackageError(f"{place}: holds no {MANIFEST}, so it is not a model package.")
         text = container.read(MANIFEST)
         manifest = parse_manifest(text, source=f"{place} ({MANIFEST})")
         files = _read_listed(place, container, manifest)
@@ -89,7 +92,3 @@ def _read_listed(place: Path, container: Container, manifest: Manifest) -> dict[
                 "get the package again."
             )
     return files
-
-
-def _model_inside(place: Path) -> str:
-    return f"; did you mean {place / 'model'}?" if (place / "model" / MANIFEST).is_file() else ""
