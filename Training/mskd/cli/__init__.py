@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"]
     try:
-        app(arguments, standalone_mode=True)
+        app(arguments, prog_name="mskd")
     except (MSKDError, KeyboardInterrupt, MemoryError, ImportError, OSError) as error:
         if debug:
             traceback.print_exc()

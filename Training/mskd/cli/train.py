@@ -19,8 +19,8 @@ DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the recipe; repeatable.")
 ]
-ResumeOption = Annotated[bool, typer.Option(help="Continue the run in --output from its last checkpoint.")]
-OverwriteOption = Annotated[bool, typer.Option(help="Replace the run in --output.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --output from its last checkpoint.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --output.")]
 
 
 class Role(str, Enum):

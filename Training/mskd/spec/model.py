@@ -59,7 +59,10 @@ class Normalization(Strict):
 
 
 class Metric(Strict):
-    """One measured figure: mean and spread over cases of a split, for one label (or ``mean`` of all labels)."""
+    """One measured figure: mean and standard deviation over cases of a split, for one label (``mean``: of all labels).
+
+    ``network`` says whose figure it is: the package's own, or one that it is to be compared with on the same cases.
+    """
 
     metric: Literal["dice", "hd95", "nsd", "volume_error"]
     label: Text
@@ -67,6 +70,7 @@ class Metric(Strict):
     std: float
     cases: Annotated[int, Field(ge=1)]
     split: Literal["train", "validation", "test", "external"]
+    network: Literal["this model", "its teacher", "the same network without distillation"] = "this model"
 
 
 class Provenance(Strict):
