@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
     logic.worker_command = lambda: [sys.executable, fake_worker.__file__]
     with tempfile.TemporaryDirectory() as models:
         if not any(bundled_folder(ROOT / "MSKDSegmentation").glob("*/model.json")):
-            write_model(Path(models), "toy")
+            write_model(Path(models), "toy", title="Abdominal organs (MR)", intended_use="For research use only.")
             os.environ["MSKD_MODELS"] = models
         world = SlicerScene()
         panel = PanelHarness()
