@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from mskd.data import Split, open_dataset, split_cases
 from mskd.data.fingerprint import fingerprint
 from mskd.data.prepared import prepare_case, prepare_cases, require_every_class
@@ -116,7 +117,7 @@ def test_image_and_label_on_different_grids_are_refused(tiny_dataset: Path) -> N
 
     rewrite(tiny_dataset / "labelsTr/case_1.nii.gz", move)
     dataset = open_dataset(tiny_dataset)
-    with pytest.raises(InputError, match="its grid .* is not that of its image"):
+    with pytest.raises(InputError, match=r"its grid .* is not that of its image"):
         prepare_case(dataset, dataset.cases[1], SPEC)
 
 
@@ -125,7 +126,7 @@ def test_a_class_that_no_training_case_shows_is_refused(tiny_dataset: Path) -> N
     prepared = prepare_cases(dataset, dataset.cases[:3], SPEC)
     require_every_class(prepared, dataset.labels)
     without = [replace(case, foreground={1: case.foreground[1]}) for case in prepared]
-    with pytest.raises(InputError, match="'dark' .value 2. occurs in none of the 3 training cases"):
+    with pytest.raises(InputError, match=r"'dark' .value 2. occurs in none of the 3 training cases"):
         require_every_class(without, dataset.labels)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from mskd.data.intensity import CHANGES
 from mskd.data.patches import PatchSampler
 from mskd.data.prepared import PreparedCase

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from mskd.errors import SettingsError
 from mskd.networks import NETWORKS, build_network, count_parameters
 from mskd.spec import NetworkSpec

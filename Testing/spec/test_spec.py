@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mskd.errors import PackageError, SettingsError
 from mskd.registry import Registry
 from mskd.spec import Label, Manifest, Normalization, validate
