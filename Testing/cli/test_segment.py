@@ -1,0 +1,199 @@
+"""``mskd segment`` as a person meets it: results, sentences, exit codes, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from mskd.cli import main
+from mskd.image import read_labels
+
+THRESHOLDS = (10.5, 20.5)
+
+
+@pytest.fixture(scope="module")
+def model(threshold_package: Callable[..., Any]) -> str:
+    return str(threshold_package(THRESHOLDS).path)
+
+
+def write_image(path: Path, seed: int = 0, shape: tuple[int, ...] = (9, 12, 14)) -> np.ndarray:
+    """A random volume; returns the labels the model must give it."""
+    voxels = np.random.default_rng(seed).integers(1, 41, shape).astype(np.int16)
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetDirection((0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, 1.0))
+    sitk.WriteImage(image, str(path))
+    return np.digitize(voxels, THRESHOLDS)
+
+
+def run(*words: object) -> int:
+    """Exit code of the command."""
+    with pytest.raises(SystemExit) as ended:
+        main(["segment", *map(str, words)])
+    return int(ended.value.code or 0)
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    sentences = [line for line in text.splitlines() if line.startswith("mskd: ")]
+    assert sentences, text
+    return sentences[-1]
+
+
+@pytest.mark.parametrize("suffix", [".seg.nrrd", ".nii.gz", ".nrrd"])
+def test_one_image(tmp_path: Path, model: str, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = write_image(tmp_path / "in.nii.gz")
+    output, report = tmp_path / f"out{suffix}", tmp_path / "report.json"
+    assert run(tmp_path / "in.nii.gz", "--model", model, "--output", output, "--report", report) == 0
+    labels = read_labels(output)
+    np.testing.assert_array_equal(labels.array, truth)
+    told = json.loads(report.read_text())
+    assert told["volumes_ml"]["above 1"] == pytest.approx((truth == 1).sum() * 6 / 1000)
+    assert {"read", "prepare", "windows", "restore", "write", "total"} <= set(told["milliseconds"])
+    assert {"versions", "device", "peak_memory_mb", "plan"} <= set(told)
+    assert "above 1: " in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"in.nii.gz", output.name, "report.json"}
+
+
+def test_region(tmp_path: Path, model: str) -> None:
+    write_image(tmp_path / "in.nrrd")
+    output = tmp_path / "out.nrrd"
+    assert run(tmp_path / "in.nrrd", "--model", model, "-o", output, "--roi", "-6,-2,-14,-4,5,13") == 0
+    found = read_labels(output)
+    assert 0 < np.count_nonzero(found.array) < 400
+    for index in np.argwhere(found.array):
+        x, y, z = found.geometry.point(tuple(index))
+        assert 2 <= x <= 6.001
+        assert 4 <= y <= 14.001
+        assert 5 <= z <= 13
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (["absent.nii.gz"], 3, "does not exist"),
+        (["text.nii.gz"], 3, "not an image"),
+        (["in.nii.gz", "--model", "absent"], 4, "There is no model"),
+        (["in.nii.gz", "--output", "out.png"], 2, "must end in"),
+        (["in.nii.gz", "--output", "precious.nrrd"], 2, "exists already"),
+        (["in.nii.gz", "--report", "precious.nrrd"], 2, "exists already"),
+        (["in.nii.gz", "--roi", "1,2,3"], 2, "six numbers"),
+        (["in.nii.gz", "--roi", "900,901,0,1,0,1"], 3, "holds no voxel"),
+        (["in.nii.gz", "in.nii.gz"], 3, "2 channels"),
+        (["empty"], 3, "no DICOM series"),
+    ],
+)
+def test_sentences_and_exit_codes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    part: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "in.nii.gz")
+    (tmp_path / "text.nii.gz").write_text("hello")
+    (tmp_path / "precious.nrrd").write_text("precious")
+    (tmp_path / "empty").mkdir()
+    before = {path.name for path in tmp_path.iterdir()}
+    defaults = {"--model": model, "--output": "out.nrrd"}
+    for option, value in defaults.items():
+        if option not in words:
+            words = [*words, option, value]
+    assert run(*words) == code
+    assert part in complaint(capsys)
+    assert (tmp_path / "precious.nrrd").read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_overwrite(tmp_path: Path, model: str) -> None:
+    truth = write_image(tmp_path / "in.nrrd")
+    (tmp_path / "out.nrrd").write_text("old")
+    assert run(tmp_path / "in.nrrd", "--model", model, "-o", tmp_path / "out.nrrd", "--overwrite") == 0
+    np.testing.assert_array_equal(read_labels(tmp_path / "out.nrrd").array, truth)
+
+
+def test_folder_of_cases_survives_a_bad_one(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, results = tmp_path / "in", tmp_path / "results"
+    folder.mkdir()
+    truths = {name: write_image(folder / f"{name}.nii.gz", seed) for seed, name in enumerate("abc")}
+    (folder / "b.nii.gz").write_text("broken")
+    (folder / "notes.txt").write_text("not a case")
+    report = tmp_path / "report.json"
+    assert run(folder, "--model", model, "--output", results, "--report", report) == 3
+    assert {path.name for path in results.iterdir()} == {"a.nii.gz", "c.nii.gz"}
+    for name in "ac":
+        np.testing.assert_array_equal(read_labels(results / f"{name}.nii.gz").array, truths[name])
+    shown = capsys.readouterr()
+    assert "2 of 3 cases" in shown.out
+    assert "mskd: b: " in shown.err
+    entries = {entry["case"]: entry for entry in json.loads(report.read_text())["cases"]}
+    assert entries["b"]["exit_code"] == 3
+    assert "volumes_ml" in entries["a"]
+
+
+def test_folder_in_slicers_format(tmp_path: Path, model: str) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "a.nrrd")
+    assert run(tmp_path / "in", "--model", model, "-o", tmp_path / "out", "--format", "seg.nrrd") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.seg.nrrd"]
+
+
+def test_folder_of_channels(tmp_path: Path, threshold_package: Callable[..., Any]) -> None:
+    (tmp_path / "in").mkdir()
+    truth = write_image(tmp_path / "in" / "a_0000.nii.gz", 0)
+    write_image(tmp_path / "in" / "a_0001.nii.gz", 1)
+    package = threshold_package(THRESHOLDS, channels=2)
+    assert run(tmp_path / "in", "--model", package.path, "-o", tmp_path / "out") == 0
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.nii.gz").array, truth)
+
+
+def test_two_files_for_one_result(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "a.nii.gz")
+    write_image(tmp_path / "in" / "a.nrrd")
+    assert run(tmp_path / "in", "--model", model, "-o", tmp_path / "out") == 2
+    assert "two files" in complaint(capsys)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("many", [False, True])
+def test_interrupt_leaves_nothing(
+    root: Path, tmp_path: Path, threshold_package: Callable[..., Any], many: bool
+) -> None:
+    package = threshold_package(THRESHOLDS)
+    arguments = {**package.manifest.network.arguments, "norm": "instance"}
+    spec = package.manifest.network.model_copy(update={"arguments": arguments})
+    slow = threshold_package(THRESHOLDS, network=spec)  # thousands of windows of 16 x 16 x 16
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "a.nrrd", shape=(140, 140, 140))
+    source, output = (tmp_path / "in", tmp_path / "out") if many else (tmp_path / "in" / "a.nrrd", tmp_path / "o.nrrd")
+    environment = {**os.environ, "PYTHONPATH": str(root / "Training"), "OMP_NUM_THREADS": "1"}
+    program = (
+        "import os, signal, threading, time\n"
+        "from mskd.inference import engine\n"
+        "plain = engine.predict\n"
+        "def predict(*words, **options):\n"
+        "    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    return plain(*words, **options)\n"
+        "engine.predict = predict\n"
+        "from mskd.cli import main\n"
+        f"main(['segment', {str(source)!r}, '--model', {str(slow.path)!r}, '--output', {str(output)!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert "cancelled" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a.nrrd"]
