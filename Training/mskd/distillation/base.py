@@ -13,11 +13,13 @@ from mskd.distillation.saliency import FilterKind, spatial_filter
 from mskd.registry import Registry
 from mskd.spec import Strict
 
+Weight = Annotated[float, Field(ge=0.0, le=1e6)]
+
 
 class MethodSettings(Strict):
     """What each term takes: ``weight`` multiplies it (lambda in the equations)."""
 
-    weight: Annotated[float, Field(ge=0.0, le=1e6)] = 1.0
+    weight: Weight = 1.0
 
 
 class FilterSettings(MethodSettings):

@@ -101,7 +101,7 @@ class Distillation(nn.Module):
         """
         active = [name for name, weight in self.weights.items() if weight > 0]
         terms = self.terms(student, teacher, labels, names=active)
-        zero = student.logits.new_zeros(())
+        zero = torch.zeros((), device=student.logits.device)
         return {name: terms[name] * self._factor(name, progress) if name in terms else zero for name in self.weights}
 
     def terms(

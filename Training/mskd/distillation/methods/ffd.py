@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mskd.distillation.base import METHODS, FilterSettings, Method, voxel_weight
+from mskd.distillation.base import METHODS, FilterSettings, Method, Weight, voxel_weight
 from mskd.distillation.context import Context
 from mskd.distillation.outputs import Outputs, Shapes
 from mskd.distillation.regions import Regions
@@ -48,11 +48,13 @@ class FFDSettings(FilterSettings):
     """FFD's switches, besides those of the spatial filter.
 
     Args:
+        weight: The default is near what calibration gives for a small 3D student; see ``calibrate``.
         correctness: Weigh each voxel by the teacher's probability of the true class: where it is wrong, it is silent.
         region_normalisation: Let every organ count the same; off, every voxel counts the same.
         background: Weight of the background against an organ.
     """
 
+    weight: Weight = 0.01
     correctness: bool = True
     region_normalisation: bool = True
     background: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mskd.distillation.base import METHODS, FilterSettings, Method, voxel_weight
+from mskd.distillation.base import METHODS, FilterSettings, Method, Weight, voxel_weight
 from mskd.distillation.context import Context
 from mskd.distillation.nodes import (
     Membership,
@@ -24,7 +24,6 @@ from mskd.distillation.outputs import Outputs, Shapes
 from mskd.distillation.regions import Regions, background_ring
 
 NodeKind = Literal["class", "split", "patch"]
-Weight = Annotated[float, Field(ge=0.0, le=1e3)]
 
 
 def node_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
@@ -58,6 +57,7 @@ class RGDSettings(FilterSettings):
     """RGD's switches, besides those of the spatial filter, which weighs the voxels of a node.
 
     Args:
+        weight: The default is near what calibration gives for a small 3D student; see ``calibrate``.
         nodes: ``class``: a region's mean; ``split``: the parts of each foreground region, cut at its centroid along
             every axis; ``patch``: a regular division of the grid. Any combination.
         patches: Patches along each axis.
@@ -69,6 +69,7 @@ class RGDSettings(FilterSettings):
         shuffled: Control: the teacher's nodes change places, the gain must vanish.
     """
 
+    weight: Weight = 0.05
     nodes: Annotated[tuple[NodeKind, ...], Field(min_length=1, max_length=3)] = ("class", "split")
     patches: Annotated[int, Field(ge=2, le=16)] = 2
     background: Literal["ring", "all", "none"] = "ring"
