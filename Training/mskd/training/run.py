@@ -64,12 +64,12 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
     device = choose_device(options.device)
     dim, chosen = len(recipe.input.patch), recipe.role(role)
     dataset = open_dataset(path)
-    network_spec = _network_spec(chosen, dim, len(dataset.channels), len(dataset.labels) + 1)
+    spec = network_spec(chosen, dim, len(dataset.channels), len(dataset.labels) + 1)
     torch.manual_seed(recipe.seed)
-    network = to_device(build_network(network_spec, source=f"[{role}]"), device, dim)
+    network = to_device(build_network(spec, source=f"[{role}]"), device, dim)
     if teacher is not None:
-        spec = RunInput.of(recipe)
-        wanted = (spec.spacing, spec.orientation, spec.normalization)
+        sees = RunInput.of(recipe)
+        wanted = (sees.spacing, sees.orientation, sees.normalization)
         require_same_task(teacher, dim, dataset.labels, len(dataset.channels), wanted)
     _check_folder(options)
     data = prepare_run(
@@ -90,11 +90,12 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
         trainer.fit(log, options.on_event, options.cancelled)
     network.load_state_dict(trainer.checkpoints.load_best()["network"])
     result = validate(network.eval(), data.validation, data.labels, dim, device)
-    manifest = make_manifest(recipe, role, network_spec, data, teacher, result)
+    manifest = make_manifest(recipe, role, spec, data, teacher, result)
     return save_package(options.output / "model", manifest, network.cpu(), overwrite=True)
 
 
-def _network_spec(role: Role, dim: int, channels: int, classes: int) -> NetworkSpec:
+def network_spec(role: Role, dim: int, channels: int, classes: int) -> NetworkSpec:
+    """The recipe's network, completed with what the data decide."""
     decided = {"dim": dim, "in_channels": channels, "classes": classes}
     clash = sorted(decided.keys() & role.arguments.keys())
     if clash:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
@@ -13,17 +15,22 @@ from mskd.networks import SegmentationNetwork
 Terms = dict[str, Tensor]
 
 
-class Task:
-    """A network trained on its labels: Dice + cross-entropy, background left out of the Dice (nnU-Net's choice).
+def segmentation_loss() -> Callable[[Tensor, Tensor], Tensor]:
+    """Dice + cross-entropy as nnU-Net has it: background left out of the Dice, which is taken over the whole batch.
 
-    Args:
-        classes: Output channels, background included.
+    From logits ``[N, K, *spatial]`` and labels ``[N, *spatial]`` to a scalar in float32.
     """
+    loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    return lambda logits, labels: loss(logits.float(), labels[:, None])
+
+
+class Task:
+    """A network trained on its labels."""
 
     def __init__(self, network: SegmentationNetwork) -> None:
         self.network = network
         self.criterion: nn.Module = nn.Module()
-        self._loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+        self._loss = segmentation_loss()
 
     def terms(self, batch: Batch, progress: float, autocast: torch.autocast) -> Terms:
         """Named loss terms of one batch; their sum is minimised. ``progress`` runs from 0 to 1 over the training."""
@@ -34,7 +41,7 @@ class Task:
     def _segmentation(self, logits: Tensor, labels: Tensor | None) -> Terms:
         if labels is None:
             return {}
-        return {"segmentation": self._loss(logits.float(), labels[:, None])}
+        return {"segmentation": self._loss(logits, labels)}
 
 
 class DistillationTask(Task):
