@@ -27,7 +27,7 @@ ORGANS = {1: "liver", 2: "spleen", 3: "stomach", 4: "kidney", 5: "pancreas"}
 SHAPE, SPACING = (40, 48, 48), (4.0, 4.0, 4.0)
 AIR, FAT, MUSCLE, BONE, AORTA = -1000.0, -95.0, 52.0, 260.0, 150.0
 SUPERSAMPLING = 2  # samples per voxel and axis: partial volume at every boundary
-NOISE = 14.0  # HU, standard deviation
+NOISE = 13.0  # HU, standard deviation
 BIAS = 10.0  # HU, amplitude of the slow shading across the body
 BODY_RADII = (89.0, 71.0)
 OUTSIDE = 9.0  # any field value above 1
@@ -63,7 +63,7 @@ TEMPLATE: dict[int, tuple[float, tuple[tuple[Vector, Vector], ...]]] = {
     2: (112.0, (((55, 20, 24), (17, 28, 29)),)),
     3: (98.0, (((31, -26, 16), (25, 24, 32)),)),
     4: (118.0, (((37, 37, -22), (14, 13, 28)), ((-39, 38, -28), (14, 13, 28)))),
-    5: (100.0, (((8, 2, -10), (31, 8, 9)),)),
+    5: (100.0, (((8, 2, -12), (34, 11, 12)),)),
 }
 BOWEL_LOOPS = 7
 BOWEL_INTENSITY = 104.0

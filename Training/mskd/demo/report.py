@@ -69,7 +69,7 @@ def _settings(demo: Demo) -> str:
     facts = {
         "Data": f"{len(split.train)} training, {len(split.validation)} validation and {len(split.test)} test phantoms, "
         f"{demo.settings.shape} voxels (z, y, x) of {demo.settings.spacing} mm",
-        "Recipe": f"{recipe.name}, seed {recipe.seed}, SHA-256 {recipe.digest()[:12]}",
+        "Recipe": f"{recipe.name}, seed {recipe.seed}",
         "Distillation": ", ".join(f"{name} {_terms(term)}" for name, term in recipe.distillation.terms.items()),
         "Versions": ", ".join(f"{name} {value}" for name, value in {"mskd": __version__, **versions}.items()),
     }

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mskd import __version__
 from mskd.data import Split, open_dataset
-from mskd.data.phantom import Anatomy, make_phantom_dataset, oblique_geometry, render, write_array
+from mskd.data.phantom import (
+    Anatomy,
+    centred_geometry,
+    make_phantom_dataset,
+    oblique_geometry,
+    render,
+    write_array,
+)
 from mskd.demo.brain import Brain, segment_brain
 from mskd.demo.curves import save_curves
 from mskd.demo.settings import DemoSettings
@@ -21,13 +28,13 @@ from mskd.evaluation.metrics import per_class_dice
 from mskd.evaluation.overlay import save_overlay
 from mskd.evaluation.run import evaluate
 from mskd.evaluation.table import POLICY, Table, markdown_rows
-from mskd.events import Event
+from mskd.events import Event, Listener
 from mskd.image import LabelMap, read_image, write_labels
 from mskd.inference import Engine
 from mskd.networks import count_parameters
 from mskd.package import Package, open_package
 from mskd.training.manifest import versions
-from mskd.training.run import RunOptions, distil, train
+from mskd.training.run import RoleName, RunOptions, distil, train
 from mskd.training.settings import Recipe, load_recipe
 
 TEACHER, ALONE, STUDENT = "teacher", "student alone", "student with MSKD"
@@ -72,11 +79,12 @@ def run_demo(settings: DemoSettings) -> Demo:
     if settings.output.is_file():
         raise SettingsError(f"--output {settings.output}: this is a file; give a folder for the demo.")
     settings.output.mkdir(parents=True, exist_ok=True)
-    data = _phantom(settings)
-    teacher = _train(settings, recipe, data, TEACHER, None)
-    models = [teacher, *(_train(settings, recipe, data, name, teacher) for name in (ALONE, STUDENT))]
+    if not _phantom(settings):
+        settings = replace(settings, fresh=True)  # runs on other data are of no use
+    teacher = _train(settings, recipe, TEACHER, None)
+    models = [teacher, *(_train(settings, recipe, name, teacher) for name in (ALONE, STUDENT))]
     split = Split.load(teacher.run / "split.json")
-    tables = _evaluate(settings, models, data, split)
+    tables = _evaluate(settings, models, split)
     oblique_dice, oblique_report = _segment_oblique(settings, models[-1].package)
     save_curves(settings.curves, {model.name: model.history for model in models})
     brain: Brain | str = "The brain template was left out, as asked."
@@ -85,23 +93,20 @@ def run_demo(settings: DemoSettings) -> Demo:
     return Demo(settings, recipe, split, models, tables, oblique_dice, oblique_report, brain)
 
 
-def _phantom(settings: DemoSettings) -> Path:
-    """The phantom data set, made unless the very same one lies there already."""
-    mark, wanted = settings.data / "phantom.json", {"made_by": f"mskd {__version__} demo"}
-    wanted |= {"cases": str(settings.cases), "seed": str(settings.seed)}
-    wanted |= {"shape": str(settings.shape), "spacing": str(settings.spacing)}
+def _phantom(settings: DemoSettings) -> bool:
+    """Make the phantom data set, unless the very same one lies there already; returns whether it was kept."""
+    mark, wanted = settings.data / "phantom.json", _phantom_identity(settings)
     if settings.data.exists() and any(settings.data.iterdir()):
         if not mark.is_file():
             raise SettingsError(
                 f"{settings.data}: this folder is not the demo's and was kept; choose another --output."
             )
-        if json.loads(mark.read_text(encoding="utf-8")) == wanted and (settings.data / "dataset.json").is_file():
-            settings.on_event(Event("phantom", settings.cases, settings.cases))
-            return settings.data
+        if (settings.data / "dataset.json").is_file() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
+            return True
         shutil.rmtree(settings.data)
     settings.data.mkdir(parents=True, exist_ok=True)
     mark.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-    return make_phantom_dataset(
+    make_phantom_dataset(
         settings.data,
         settings.cases,
         settings.seed,
@@ -110,62 +115,81 @@ def _phantom(settings: DemoSettings) -> Path:
         on_event=settings.on_event,
         cancelled=settings.cancelled,
     )
+    return False
 
 
-def _train(settings: DemoSettings, recipe: Recipe, data: Path, name: str, teacher: Model | None) -> Model:
-    """Train one network, or take the finished run of the same settings; a student with MSKD needs the teacher."""
+def _phantom_identity(settings: DemoSettings) -> dict[str, Any]:
+    """What the data set is made of; the hash of one small subject stands for the code that makes it."""
+    image, labels = render(Anatomy(settings.seed), centred_geometry((16, 20, 20), (9.0, 9.0, 9.0), np.eye(3)), 0)
+    return {
+        "cases": settings.cases,
+        "seed": settings.seed,
+        "shape": list(settings.shape),
+        "spacing": list(settings.spacing),
+        "subject": hashlib.sha256(image.tobytes() + labels.tobytes()).hexdigest(),
+    }
+
+
+def _prefixed(settings: DemoSettings, name: str) -> Listener:
+    """Tells which of the three networks an event is about; ``validate`` keeps its name, as consoles know it."""
+
+    def listen(event: Event) -> None:
+        if event.phase == "validate":
+            settings.on_event(replace(event, text=f"{name}, {event.text}"))
+        else:
+            settings.on_event(replace(event, phase=f"{name}: {event.phase}"))
+
+    return listen
+
+
+def _train(settings: DemoSettings, recipe: Recipe, name: str, teacher: Model | None) -> Model:
+    """Train one network, or take the finished run of the same settings; only the student with MSKD has a teacher."""
     folder = settings.runs / FOLDERS[name]
-    fingerprint = teacher.package.fingerprint if teacher is not None and name == STUDENT else None
-    reused = not settings.fresh and _finished(folder, recipe, fingerprint)
+    role: RoleName = "teacher" if name == TEACHER else "student"
+    guide = teacher.package if teacher is not None and name == STUDENT else None
+    digest = recipe.digest(role, guide is not None)
+    reused = not settings.fresh and _finished(folder, digest, guide.fingerprint if guide else None)
     if not reused:
         options = RunOptions(
             folder,
             settings.device,
             overwrite=folder.exists(),
-            on_event=lambda event: settings.on_event(
-                Event(f"{name}: {event.phase}", event.done, event.total, event.text)
-            ),
+            on_event=_prefixed(settings, name),
             cancelled=settings.cancelled,
         )
-        if name == STUDENT and teacher is not None:
-            distil(data, str(teacher.package.path), recipe, options)
+        if guide is not None:
+            distil(settings.data, str(guide.path), recipe, options)
         else:
-            train(data, recipe, "teacher" if name == TEACHER else "student", options)
+            train(settings.data, recipe, role, options)
     package = open_package(folder / "model")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     parameters = count_parameters(package.load_network())
     return Model(name, folder, package, parameters, [json.loads(line) for line in lines], reused)
 
 
-def _finished(folder: Path, recipe: Recipe, teacher_fingerprint: str | None) -> bool:
-    """Whether the folder holds a complete run of this recipe, these versions and this teacher."""
+def _finished(folder: Path, digest: str, teacher: str | None) -> bool:
+    """Whether the folder holds a complete run with these settings, versions and teacher (by fingerprint)."""
     try:
-        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         open_package(folder / "model")
     except (OSError, ValueError, MSKDError):
         return False
-    teacher = settings.get("teacher")
-    same_teacher = (None if teacher is None else teacher.get("fingerprint")) == teacher_fingerprint
-    return bool(
-        same_teacher and settings.get("recipe_sha256") == recipe.digest() and settings.get("versions") == versions()
-    )
+    theirs = (found.get("teacher") or {}).get("fingerprint")
+    return bool((found.get("recipe_sha256"), theirs, found.get("versions")) == (digest, teacher, versions()))
 
 
-def _evaluate(settings: DemoSettings, models: list[Model], data: Path, split: Split) -> dict[str, Table]:
+def _evaluate(settings: DemoSettings, models: list[Model], split: Split) -> dict[str, Table]:
     """All three on the same held-out phantoms; writes ``table.md`` and ``table.json``."""
-    dataset = open_dataset(data)
+    dataset = open_dataset(settings.data)
     cases = dataset.select(split.test)
     tables = {}
     for model in models:
-        name = model.name
-        tables[name] = evaluate(
+        tables[model.name] = evaluate(
             Engine(model.package, settings.device),
             dataset,
             cases,
             part="test",
-            on_event=lambda event, name=name: settings.on_event(  # type: ignore[misc]
-                Event(f"{name}: {event.phase}", event.done, event.total, event.text)
-            ),
+            on_event=_prefixed(settings, model.name),
             cancelled=settings.cancelled,
         )
     text = [
