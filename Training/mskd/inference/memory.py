@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,28 @@ def forward_bytes(network: SegmentationNetwork, channels: int, window: tuple[int
 def free_bytes(device: torch.device) -> int:
     """Memory that may be planned with on a device."""
     if device.type == "cuda":
-        return int(USABLE * torch.cuda.mem_get_info(device)[0])
-    return int(USABLE * min([_system_free(), *_cgroup_free()]))
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(USABLE * (torch.cuda.mem_get_info(device)[0] + kept))
+    return int(USABLE * (min([_system_free(), *_cgroup_free()]) + reusable_bytes()))
+
+
+class _MallInfo(ctypes.Structure):
+    """``struct mallinfo2`` of <malloc.h>."""
+
+    _fields_ = [
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
+        *((name, ctypes.c_size_t) for name in ("uordblks", "fordblks", "keepcost")),
+    ]
+
+
+def reusable_bytes() -> int:
+    """Freed memory that this process kept (see ``keep_freed_memory``): it counts as used, and is there all the same."""
+    try:
+        report = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError, TypeError):  # not glibc 2.33 or later
+        return 0
+    report.restype = _MallInfo
+    return int(report().fordblks)
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

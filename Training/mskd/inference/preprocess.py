@@ -53,8 +53,10 @@ def prepare_tensor(
     """What :func:`preprocess` does once the grid is known; the result ``[C, z, y, x]`` stays on ``device``."""
     # A copy in any case: normalisation works in place.
     voxels = np.array(grid.view(image.array), dtype=np.float32, order="C")
-    volume = resample(torch.from_numpy(voxels).to(device), grid.geometry.shape)
-    return normalize(volume, normalization)
+    # Apple's GPUs have no float64, which normalisation sums in.
+    place = torch.device("cpu" if torch.device(device).type == "mps" else device)
+    volume = resample(torch.from_numpy(voxels).to(place), grid.geometry.shape)
+    return normalize(volume, normalization).to(device)
 
 
 def prepare_labels(labels: LabelMap, spec: InputSpec) -> NDArray[np.uint8]:

@@ -81,8 +81,8 @@ def _slab(logits: Tensor, shape: tuple[int, int, int], first: int, last: int) ->
 
 def _neighbours(source: int, target: int, first: int, last: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For each target slice: the source slices around its centre, and the share of the upper one."""
-    centre = (torch.arange(first, last, device=device, dtype=torch.float64) + 0.5) * (source / target) - 0.5
+    centre = (torch.arange(first, last, dtype=torch.float64) + 0.5) * (source / target) - 0.5
     centre = centre.clamp(0, source - 1)
     lower = centre.floor().long()
     upper = (lower + 1).clamp_max(source - 1)
-    return lower, upper, (centre - lower).float()[:, None, None]
+    return lower.to(device), upper.to(device), (centre - lower).float()[:, None, None].to(device)
