@@ -74,13 +74,13 @@ def case_means(table: dict[str, Any], metric: str) -> np.ndarray:
     return np.array([np.mean(values[case]) for case in table["dataset"]["cases"]])
 
 
-def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+def compare(ours: dict[str, Any], theirs: dict[str, Any], row: str) -> dict[str, Any]:
     """Paired difference of Dice per case, with a bootstrap interval and Wilcoxon's signed-rank test."""
     difference = case_means(ours, "dice") - case_means(theirs, "dice")
     draws = np.random.default_rng(0).integers(0, len(difference), (RESAMPLES, len(difference)))
     low, high = np.percentile(difference[draws].mean(1), [2.5, 97.5])
     return {
-        "against": theirs["model"]["name"],
+        "against": row,
         "dice_difference": float(difference.mean()),
         "relative_percent": float(100 * difference.mean() / case_means(theirs, "dice").mean()),
         "interval_95": [float(low), float(high)],
@@ -117,7 +117,7 @@ def main() -> None:
             mskd(command(run, options.dataset, options.runs))
         tables[row] = measure(run, options.dataset, options.runs)
     ours = tables["3-student-with-MSKD"]
-    ours["comparison"] = [compare(ours, tables[row]) for row in ("2-student-alone", "1-teacher")]
+    ours["comparison"] = [compare(ours, tables[row], row) for row in ("2-student-alone", "1-teacher")]
     RESULTS.mkdir(exist_ok=True)
     for row, table in tables.items():
         (RESULTS / f"hippocampus.{row}.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

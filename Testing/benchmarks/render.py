@@ -34,25 +34,41 @@ def _group(rows: dict[str, Any]) -> str:
     measured = {(row["dataset"]["name"], tuple(row["dataset"]["cases"]), row["tolerance_mm"]) for row in rows.values()}
     if len(measured) > 1:
         raise ValueError(f"the results {sorted(rows)} were not measured on the same cases with the same tolerance")
-    labels = first["labels"]
-    head = ["Network", "Weights", *(f"Dice {label}" for label in labels), "Dice", "HD95 (mm)"]
-    head.append(f"NSD ({first['tolerance_mm']:g} mm)")
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    for name, row in rows.items():
-        figures = [
-            *((label, "dice", 3) for label in labels),
-            ("mean", "dice", 3),
-            ("mean", "hd95", 2),
-            ("mean", "nsd", 3),
-        ]
-        cells = [name.lstrip("0123456789-").replace("-", " "), f"{row['model']['parameters']:,}"]
-        cells += [_figure(row, label, metric, digits) for label, metric, digits in figures]
-        lines.append("| " + " | ".join(cells) + " |")
     dataset = first["dataset"]
     about = (
         f"{dataset['name']}: {len(dataset['cases'])} cases ({dataset['part']}), mean ± standard deviation over cases."
     )
-    return about + "\n\n" + "\n".join(lines)
+    comparisons = [_comparison(name, entry) for name, row in rows.items() for entry in row.get("comparison", ())]
+    parts = [about, _table(rows), "\n".join(comparisons)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(rows: dict[str, Any]) -> str:
+    first = next(iter(rows.values()))
+    figures = [(label, "dice", 3) for label in first["labels"]]
+    figures += [("mean", "dice", 3), ("mean", "hd95", 2), ("mean", "nsd", 3)]
+    head = ["Network", "Weights", *(f"Dice {label}" for label in first["labels"]), "Dice", "HD95 (mm)"]
+    head.append(f"NSD ({first['tolerance_mm']:g} mm)")
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for name, row in rows.items():
+        cells = [_title(name), f"{row['model']['parameters']:,}"]
+        cells += [_figure(row, label, metric, digits) for label, metric, digits in figures]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _comparison(name: str, entry: dict[str, Any]) -> str:
+    """One line a paired comparison: the difference in mean Dice, its interval, and whether it is one at all."""
+    low, high = entry["interval_95"]
+    return (
+        f"- {_title(name)} against {_title(entry['against'])}: {entry['dice_difference']:+.4f} mean Dice "
+        f"({entry['relative_percent']:+.2f} %), 95 % interval {low:+.4f} to {high:+.4f}, Wilcoxon p = "
+        f"{entry['wilcoxon_p']:.3g}: **{entry['verdict']}**."
+    )
+
+
+def _title(row: str) -> str:
+    return row.lstrip("0123456789-").replace("-", " ")
 
 
 def _figure(row: dict[str, Any], label: str, metric: str, digits: int) -> str:

@@ -37,6 +37,25 @@ def test_it_renders_one_table_a_group(tmp_path):
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_a_paired_comparison_states_its_interval_and_verdict(tmp_path):
+    write(tmp_path, "hippocampus.1-alone", 0.8)
+    write(tmp_path, "hippocampus.2-student", 0.8)
+    path = tmp_path / "hippocampus.2-student.json"
+    comparison = {
+        "against": "1-alone",
+        "dice_difference": 0.0012,
+        "relative_percent": 0.15,
+        "interval_95": [-0.001, 0.003],
+        "wilcoxon_p": 0.21,
+        "verdict": "no difference",
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"comparison": [comparison]}))
+    assert (
+        "- student against alone: +0.0012 mean Dice (+0.15 %), 95 % interval -0.0010 to +0.0030, "
+        "Wilcoxon p = 0.21: **no difference**." in render.render(tmp_path)
+    )
+
+
 def test_rows_measured_on_other_cases_do_not_share_a_table(tmp_path):
     write(tmp_path, "hippocampus.1-teacher", 0.9)
     write(tmp_path, "hippocampus.2-student", 0.8, cases=("c",))

@@ -66,7 +66,6 @@ def test_a_label_that_no_case_has_gives_null_and_a_dash():
     assert table.as_json()["summary"][0]["mean"] is None
     assert "| liver | - | - | - | - | - | 0 (+1 absent) |" in table.as_markdown()
     assert math.isnan(table.summary("mean", "dice").mean)
-    assert table.metrics("test") == ()
 
 
 def test_markdown_shows_units_spread_and_policy(table):
@@ -82,10 +81,3 @@ def test_several_models_share_one_table(table):
     assert len(lines) == 2 + 2 * 3
     assert lines[2].startswith("| teacher | liver |")
     assert len({line.count("|") for line in lines}) == 1
-
-
-def test_metrics_for_the_manifest(table):
-    metrics = table.metrics("test")
-    dice = next(entry for entry in metrics if (entry.metric, entry.label) == ("dice", "mean"))
-    assert (dice.mean, dice.cases, dice.split) == (pytest.approx(0.6), 3, "test")
-    assert {entry.metric for entry in metrics} == {"dice", "hd95", "nsd", "volume_error"}

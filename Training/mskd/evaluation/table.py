@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mskd.evaluation.metrics import Scores
-from mskd.spec import Metric
 
 SCHEMA, SCHEMA_VERSION = "mskd-evaluation", "1.0"
 METRICS = tuple(field.name for field in fields(Scores))
@@ -122,22 +121,6 @@ class Table:
             POLICY,
         ]
         return "\n".join(lines) + "\n"
-
-    def metrics(self, split: Literal["train", "validation", "test", "external"]) -> tuple[Metric, ...]:
-        """What a model package's manifest records: volume errors in mL."""
-        names = {"dice": "dice", "hd95": "hd95", "nsd": "nsd", "volume_error_ml": "volume_error"}
-        return tuple(
-            Metric(
-                metric=names[found.metric],  # type: ignore[arg-type]
-                label=found.label,
-                mean=found.mean,
-                std=found.std,
-                cases=found.cases,
-                split=split,
-            )
-            for found in self.summaries()
-            if found.metric in names and found.cases
-        )
 
 
 def markdown_rows(tables: Mapping[str, Table], *, with_model: bool = True) -> list[str]:
