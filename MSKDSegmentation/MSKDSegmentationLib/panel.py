@@ -16,6 +16,7 @@ from .errors import SegmentationError
 from .logic import SegmentationLogic
 from .progress import describe, percent, summary
 from .readiness import obstacle
+from .region import fit_region
 from .run import Outcome, Run
 from .watch import NodeWatch
 
@@ -45,6 +46,7 @@ class Panel:
         self._fill_models()
         ui.applyButton.connect("clicked()", self._on_apply)
         ui.undoButton.connect("clicked()", self._on_undo)
+        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._on_region_added)
         ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
         ui.deviceSelector.connect("currentIndexChanged(int)", self._on_device)
         self._rest()
@@ -105,6 +107,10 @@ class Panel:
     def _on_model(self) -> None:
         if self._parameters is not None and self.ui.modelSelector.currentIndex >= 0:
             self._parameters.model = self.ui.modelSelector.currentData
+
+    def _on_region_added(self, region: Any) -> None:
+        if self._parameters is not None and self._parameters.inputVolume is not None:
+            fit_region(region, self._parameters.inputVolume)
 
     def _on_device(self) -> None:
         if self._parameters is not None:

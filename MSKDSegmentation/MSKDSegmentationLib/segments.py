@@ -90,7 +90,6 @@ def _set_segment(segmentation: Any, image: Any, meaning: Mapping[str, Any], mode
     # Erases our voxels from a layer that other segments may share before leaving it.
     slicer.vtkSlicerSegmentationsModuleLogic.ClearSegment(segmentation, segment_id)
     segment = content.GetSegment(segment_id)
-    segment.RemoveRepresentation(_surface())
     segment.AddRepresentation(_labelmap(), image)
     segment.SetLabelValue(meaning["value"])
     return segment_id

@@ -1,6 +1,7 @@
 """Draw the extension's icon, a drop that holds segmented regions and their graph.
 
-``python Testing/slicer/make_icon.py`` writes ``MSKD.png`` (128 x 128, for the catalogue) and the module's icon (the same, in its Resources).
+``python Testing/slicer/make_icon.py`` writes ``MSKD.png`` (128 x 128, for the catalogue) and the
+module's icon (the same, in its Resources).
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def ready(panel: PanelHarness, world: SlicerScene) -> None:
     """A volume and a region are chosen."""
     array = np.random.default_rng(0).normal(size=(20, 40, 30)).astype(np.float32)
     panel.parameters.inputVolume = world.volume(array, name="T1 MPRAGE")
-    panel.parameters.region = world.region((5, 5, 5), (25, 35, 15), name="Left hippocampus box")
+    panel.parameters.region = world.region((5, 5, 5), (25, 35, 15), name="Region of interest")
 
 
 def advanced(panel: PanelHarness, world: SlicerScene) -> None:

@@ -76,11 +76,25 @@ def test_a_volume_becomes_usable_when_its_image_is_loaded(panel: PanelHarness, w
 
 def test_a_region_is_usable_once_it_is_drawn(panel: PanelHarness, world: SlicerScene, volume) -> None:
     ready(panel, volume)
-    region = panel.ui.regionSelector.addNode()
-    assert panel.parameters.region is region
+    region = world.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    panel.parameters.region = region
     assert "is empty" in panel.ui.applyButton.toolTip
     region.SetSize(10, 10, 10)
     assert panel.ui.applyButton.enabled
+
+
+def test_a_new_region_lies_in_the_volume(panel: PanelHarness, volume) -> None:
+    ready(panel, volume)
+    region = panel.ui.regionSelector.addNode()
+    assert panel.parameters.region is region
+    assert region.GetSize() == pytest.approx((3, 2.5, 2))
+    assert region.GetCenter() == pytest.approx((2.5, 2, 1.5))
+    assert panel.ui.applyButton.enabled
+
+
+def test_a_new_region_without_a_volume_is_left_alone(panel: PanelHarness) -> None:
+    region = panel.ui.regionSelector.addNode()
+    assert region.GetSize() == (0, 0, 0)
 
 
 def test_a_model_that_needs_two_images_says_so(panel: PanelHarness, volume) -> None:

@@ -132,6 +132,18 @@ def test_stopping_an_idle_worker_lets_it_end(client: WorkerClient, ask) -> None:
     assert process.returncode == 0
 
 
+def test_an_idle_worker_that_does_not_end_is_killed(ask, monkeypatch) -> None:
+    worker = InProcess()
+    killed: list[bool] = []
+    monkeypatch.setattr(worker, "close_input", lambda: None)
+    monkeypatch.setattr(worker, "kill", lambda: killed.append(True))
+    client = WorkerClient(lambda: worker, list, dict, grace=0.1)
+    wait(client, ask(client, "toy"))
+    client.stop()
+    assert killed
+    assert not client.alive
+
+
 def test_a_program_that_is_not_there_is_an_error_at_once() -> None:
     client = WorkerClient(SubprocessTransport, lambda: ["/nowhere/PythonSlicer"], lambda: {})
     with pytest.raises(SegmentationError, match="'/nowhere/PythonSlicer' cannot be started"):

@@ -11,7 +11,7 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from PySide6.QtCore import Property, Signal, Slot
-from pythonqt_double import wrap
+from pythonqt_double import faults, wrap
 
 HEADER = 26
 
@@ -213,6 +213,12 @@ def load_ui(path: str) -> Any:
     buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
     widget = _Loader().load(buffer)
     named = {child.objectName(): child for child in [widget, *widget.findChildren(QtWidgets.QWidget)]}
+    for element in root.iter("widget"):
+        meta = named[element.get("name")].metaObject()
+        # Qt makes a dynamic property of a misspelt one and says nothing.
+        stored = [entry.get("name") for entry in element.findall("property") if entry.get("stdset") != "0"]
+        unknown = [name for name in stored if meta.indexOfProperty(name) < 0]
+        faults.extend(f"{element.get('class')} has no property {name}" for name in unknown)
     for connection in connections if connections is not None else []:
         sender, signal, receiver, slot = (connection.findtext(tag) for tag in ("sender", "signal", "receiver", "slot"))
         getattr(named[sender], type(named[sender]).SIGNALS[signal]).connect(
