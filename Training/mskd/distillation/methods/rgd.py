@@ -69,7 +69,7 @@ class RGDSettings(FilterSettings):
         shuffled: Control: the teacher's nodes change places, the gain must vanish.
     """
 
-    weight: Weight = 0.05
+    weight: Weight = 0.1
     nodes: Annotated[tuple[NodeKind, ...], Field(min_length=1, max_length=3)] = ("class", "split")
     patches: Annotated[int, Field(ge=2, le=16)] = 2
     background: Literal["ring", "all", "none"] = "ring"
