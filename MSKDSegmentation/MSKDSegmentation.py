@@ -26,7 +26,7 @@ class MSKDSegmentation(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("MSKD Segmentation")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = ["Segmentations"]
+        self.parent.dependencies = ["Segmentations", "Markups"]
         self.parent.contributors = ["MSKD contributors"]
         self.parent.helpText = _(
             "Segments a volume in seconds with a light network distilled from a heavy one. Choose a volume and a "

@@ -44,6 +44,8 @@ def worker_environment(module_folder: Path, base: Mapping[str, str] | None = Non
     paths = [str(package_root(module_folder)), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     environment["PYTHONIOENCODING"] = "utf-8"
+    # Otherwise -m puts the working folder first, and a user's queue.py there would be taken for Python's own.
+    environment["PYTHONSAFEPATH"] = "1"
     if sys.platform.startswith("linux"):
         environment.update(KEEP_MEMORY)
     return environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,10 @@ class SegmentationLogic:
             return run.write(message, self._undo)
         except SegmentationError as error:
             return Outcome(error=str(error))
+        except Exception as fault:
+            # Whoever waits for the outcome must get one: Qt would only print an error raised here.
+            logging.exception("The result of a segmentation run could not be written.")
+            return Outcome(error=f"The result could not be written ({type(fault).__name__}: {fault}).")
         finally:
             run.close()
 

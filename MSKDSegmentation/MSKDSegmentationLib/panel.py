@@ -35,7 +35,7 @@ class Panel:
         self.ui, self._logic = ui, logic
         self._parameters: Any = None
         self._models: dict[str, ModelEntry] = {}
-        self._cancelling = False
+        self._cancelling = self._beginning = False
         self._started = 0.0
         self._status = ""
         self._watch = NodeWatch(self._update_controls)
@@ -117,6 +117,8 @@ class Panel:
             self._parameters.device = self.ui.deviceSelector.currentData
 
     def _on_apply(self) -> None:
+        if self._beginning:
+            return  # A second click while something is being installed.
         if self.running:
             self._cancelling = True
             self._logic.cancel()
@@ -125,12 +127,15 @@ class Panel:
             return
         # tryWithErrorDisplay shows the sentence and raises again; what is written for the user ends here.
         with contextlib.suppress(SegmentationError), slicer.util.tryWithErrorDisplay():
+            self._beginning = True
             try:
                 self._begin()
             except BaseException:
                 self._rest(_("Failed."))
-                self._update_controls()
                 raise
+            finally:
+                self._beginning = False
+                self._update_controls()
 
     def _begin(self) -> None:
         parameters = self._parameters
@@ -143,7 +148,6 @@ class Panel:
         self._logic.start(run, self._on_event, self._on_done)
         self.ui.progressBar.visible = True
         self._timer.start()
-        self._update_controls()
 
     def _on_timer(self) -> None:
         self._logic.poll()

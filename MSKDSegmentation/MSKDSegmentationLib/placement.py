@@ -16,6 +16,13 @@ def new_segmentation(volume: Any) -> Any:
     return segmentation
 
 
+def remove_segmentation(segmentation: Any) -> None:
+    """Take a segmentation out of its scene, with its display."""
+    scene = segmentation.GetScene()
+    scene.RemoveNode(segmentation.GetDisplayNode())
+    scene.RemoveNode(segmentation)
+
+
 def place_beside(volume: Any, segmentation: Any) -> None:
     """Put ``segmentation`` under the study of ``volume``, or beside it; one that the user has placed stays there.
 

@@ -24,7 +24,7 @@ class QtTransport:
         self._process = qt.QProcess()
         self._process.connect("readyReadStandardOutput()", self._read_lines)
         self._process.connect("readyReadStandardError()", self._read_words)
-        self._process.connect("finished(int, QProcess::ExitStatus)", self._finish)
+        self._process.connect("finished(int,QProcess::ExitStatus)", self._finish)
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         variables = qt.QProcessEnvironment()

@@ -12,7 +12,7 @@ import numpy as np
 
 from .catalogue import ModelEntry
 from .errors import SegmentationError
-from .placement import new_segmentation, place_beside
+from .placement import new_segmentation, place_beside, remove_segmentation
 from .segments import check_output, write_segments
 from .undo import UndoStep
 from .volume import Grid, grid_of, region_corners, to_world_matrix, voxels
@@ -84,10 +84,11 @@ class Run:
         undo.save(segmentation)
         try:
             write_segments(labels, answer["labels"], self.model.name, self.volume, segmentation)
-        except SegmentationError:
-            undo.forget()
+        except Exception:
+            undo.seal()
+            undo.restore()
             if made_here:
-                segmentation.GetScene().RemoveNode(segmentation)
+                remove_segmentation(segmentation)
             raise
         undo.seal()
         place_beside(self.volume, segmentation)

@@ -224,6 +224,21 @@ def test_a_run_that_cannot_begin_is_one_dialog_too(panel: PanelHarness, volume, 
     panel.notes.clear()
 
 
+def test_a_second_click_during_an_installation_does_nothing(panel: PanelHarness, volume, monkeypatch) -> None:
+    clicks = []
+
+    def install(requirements: Path, interactive: bool) -> None:
+        clicks.append(interactive)
+        panel.apply()
+
+    monkeypatch.setattr(panel.widget.logic, "_install", install)
+    ready(panel, volume)
+    panel.run()
+    assert clicks == [True]
+    assert panel.ui.statusLabel.text.startswith("Done in ")
+    assert panel.dialogs == []
+
+
 def test_undo_takes_the_last_run_back(panel: PanelHarness, volume) -> None:
     ready(panel, volume)
     assert not panel.ui.undoButton.enabled

@@ -43,6 +43,14 @@ def test_the_environment_puts_the_package_first_and_keeps_the_rest(root: Path) -
     assert environment["LD_LIBRARY_PATH"] == "/slicer"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python learnt it with 3.11; Slicer brings 3.12")
+def test_files_of_the_working_folder_are_not_taken_for_modules(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('a file of the user')")
+    environment = worker_environment(root / "MSKDSegmentation")
+    code = [sys.executable, "-c", "import queue; print(queue.Queue)"]
+    subprocess.run(code, cwd=tmp_path, env=environment, check=True, capture_output=True)
+
+
 @pytest.mark.parametrize(("platform", "tuned"), [("linux", True), ("darwin", False), ("win32", False)])
 def test_the_allocator_is_told_to_keep_memory_on_linux(root: Path, monkeypatch, platform: str, tuned: bool) -> None:
     monkeypatch.setattr(sys, "platform", platform)

@@ -14,6 +14,7 @@ from toy_models import LABELS, write_model
 
 from MSKDSegmentationLib.errors import CancelledError, SegmentationError
 from MSKDSegmentationLib.run import Run
+from MSKDSegmentationLib.segments import write_segments
 
 OBLIQUE = affine(rotation((20, -35, 50)) @ np.diag([0.7, 0.9, 2.5]), (-30, 12, 7))
 RIGID = affine(rotation((5, 80, -10)), (1, 2, 3))
@@ -132,6 +133,24 @@ def test_a_result_of_another_shape_is_refused(world, logic, worker, toy, monkeyp
     with pytest.raises(SegmentationError, match=r"returned uint8 \(1, 1, 1\)"):
         logic.process(world.volume(image()), toy)
     assert counted(world).get("vtkMRMLSegmentationNode") == before.get("vtkMRMLSegmentationNode")
+
+
+def test_an_unexpected_fault_while_writing_is_an_answer_and_is_taken_back(world, logic, toy, monkeypatch) -> None:
+    volume = world.volume(image())
+    segmentation = logic.process(volume, toy)
+    before = counted(world)
+
+    def fail(*arguments) -> None:
+        write_segments(*arguments)
+        raise RuntimeError("VTK said no")
+
+    monkeypatch.setattr("MSKDSegmentationLib.run.write_segments", fail)
+    slicer.util.updateVolumeFromArray(volume, image(7))
+    for output in (segmentation, None):
+        with pytest.raises(SegmentationError, match=r"could not be written \(RuntimeError: VTK said no\)"):
+            logic.process(volume, toy, output)
+    assert counted(world) == before
+    assert_result(world, segmentation, volume, image())
 
 
 def start(logic, volume, toy: Path, segmentation=None) -> list:

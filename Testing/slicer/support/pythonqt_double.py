@@ -144,8 +144,7 @@ def _signal(target: QtCore.QObject, signature: str) -> Any:
     own = getattr(type(target), "SIGNALS", {})
     if signature in own:
         return getattr(target, own[signature])
-    normal = QtCore.QMetaObject.normalizedSignature(signature)
-    if target.metaObject().indexOfSignal(bytes(normal.data()).decode()) < 0:
+    if target.metaObject().indexOfSignal(signature) < 0:
         return None
     return getattr(target, signature.partition("(")[0])
 

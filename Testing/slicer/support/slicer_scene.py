@@ -46,6 +46,7 @@ class SlicerScene:
             self.logics[name] = logic
             setattr(modules, name.lower(), types.SimpleNamespace(logic=lambda logic=logic: logic))
         self.scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, self._add_to_hierarchy)
+        self.scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._remove_from_hierarchy)
         slicer.mrmlScene = self.scene
         slicer.modules = modules
         slicer.app = types.SimpleNamespace(testingEnabled=lambda: False, processEvents=lambda: None)
@@ -56,6 +57,12 @@ class SlicerScene:
         if node.IsA("vtkMRMLDisplayableNode"):
             hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
             hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _remove_from_hierarchy(self, caller: Any, event: str, node: Any) -> None:
+        if node.IsA("vtkMRMLDisplayableNode") and not self.scene.IsClosing():
+            hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
+            hierarchy.RemoveItem(hierarchy.GetItemByDataNode(node), False, False)
 
     def close(self) -> None:
         self.scene.Clear(1)
