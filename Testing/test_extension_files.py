@@ -182,18 +182,24 @@ def test_the_build_installs_every_file(root: Path, tmp_path: Path) -> None:
     assert Path(settings["README_FILE"]).is_file()
 
 
+def _left_out(path: Path) -> bool:
+    """Build descriptions, and what tools leave behind."""
+    cache = any(part == "__pycache__" or part.startswith(".") for part in path.parts)
+    return cache or path.name == "CMakeLists.txt"
+
+
 def module_files(root: Path) -> set[str]:
     """Every file of the module, as it must lie in the folder of scripted modules."""
     folder = root / "MSKDSegmentation"
     files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    return {path.as_posix() for path in files if "__pycache__" not in path.parts and path.name != "CMakeLists.txt"}
+    return {path.as_posix() for path in files if not _left_out(path)}
 
 
 def package_files(root: Path) -> set[str]:
     """Every file of the package, as it must lie below the folder of scripted modules."""
     folder = root / "Training"
     files = {path.relative_to(folder) for path in (folder / "mskd").rglob("*") if path.is_file()}
-    return {path.as_posix() for path in files if "__pycache__" not in path.parts and path.name != "CMakeLists.txt"}
+    return {path.as_posix() for path in files if not _left_out(path)}
 
 
 def test_nothing_but_the_package_shares_its_folder_name(root: Path) -> None:

@@ -52,6 +52,9 @@ class Run:
             check_output(segmentation)
             to_world_matrix(segmentation)
         self.grid: Grid = grid_of(volume)
+        # The image itself is kept: VTK may give its address to the next one.
+        self._image = volume.GetImageData()
+        self._image_time = self._image.GetMTime()
         box = None if region is None else self.grid.region_around(region_corners(region))
         self._folder = Path(tempfile.mkdtemp(prefix="mskd-"))
         self._output = self._folder / "out.npy"
@@ -112,6 +115,9 @@ class Run:
     def _check_unchanged(self) -> None:
         if self.volume.GetScene() is None:
             raise SegmentationError("The input volume was removed during the run; nothing was written.")
+        # A sequence may have moved on to another frame, whose segments these are not.
+        if self.volume.GetImageData() is not self._image or self._image.GetMTime() != self._image_time:
+            raise SegmentationError(f"The image in '{self.volume.GetName()}' changed during the run; run it again.")
         now = grid_of(self.volume)
-        if now.shape != self.grid.shape or not np.allclose(now.voxel_to_world, self.grid.voxel_to_world):
-            raise SegmentationError(f"'{self.volume.GetName()}' was moved or replaced during the run; run it again.")
+        if not np.allclose(now.voxel_to_world, self.grid.voxel_to_world):
+            raise SegmentationError(f"'{self.volume.GetName()}' was moved during the run; run it again.")

@@ -175,7 +175,34 @@ def test_a_volume_that_has_moved_meanwhile_is_an_error(world, logic, toy) -> Non
     outcomes = start(logic, volume, toy)
     volume.SetAndObserveTransformNodeID(world.transform(RIGID).GetID())
     logic.poll()
-    assert "moved or replaced" in outcomes[0].error
+    assert "moved during the run" in outcomes[0].error
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_an_image_that_has_changed_meanwhile_is_an_error(world, logic, toy, replace: bool) -> None:
+    """As when a sequence moves on to its next frame."""
+    volume = world.volume(image())
+    outcomes = start(logic, volume, toy)
+    if replace:
+        other = world.volume(image(7))
+        volume.SetAndObserveImageData(other.GetImageData())
+    else:
+        slicer.util.arrayFromVolume(volume)[:] = image(7)
+        slicer.util.arrayFromVolumeModified(volume)
+    logic.poll()
+    assert "changed during the run" in outcomes[0].error
+
+
+def test_changing_the_display_meanwhile_is_fine(world, logic, toy) -> None:
+    volume = world.volume(image())
+    volume.CreateDefaultDisplayNodes()
+    outcomes = start(logic, volume, toy)
+    volume.GetDisplayNode().SetAutoWindowLevel(False)
+    volume.GetDisplayNode().SetWindowLevel(10, 5)
+    volume.SetName("renamed")
+    slicer.util.arrayFromVolume(volume)
+    logic.poll()
+    assert outcomes[0].segmentation is not None
 
 
 def test_a_segmentation_that_was_removed_meanwhile_is_replaced_by_a_new_one(world, logic, toy) -> None:
