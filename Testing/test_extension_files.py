@@ -43,7 +43,10 @@ macro(slicerMacroBuildScriptedModule)
 endmacro()
 macro(slicer_add_python_unittest)
   cmake_parse_arguments(MY "" "SCRIPT" "" ${ARGN})
-  file(APPEND ${CMAKE_BINARY_DIR}/tests.txt "${MY_SCRIPT}\\n")
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${MY_SCRIPT})
+    message(FATAL_ERROR "the test '${MY_SCRIPT}' is looked for in ${CMAKE_CURRENT_SOURCE_DIR}")
+  endif()
+  file(APPEND ${CMAKE_BINARY_DIR}/tests.txt "${CMAKE_CURRENT_SOURCE_DIR}/${MY_SCRIPT}\\n")
 endmacro()
 """
 STAND_IN_END = """
@@ -152,7 +155,7 @@ def test_the_module_installs_what_the_package_needs(root: Path) -> None:
 
 
 def test_every_folder_of_the_build_has_its_cmake_file(root: Path) -> None:
-    for folder in ("", "MSKDSegmentation", "Training", "Training/mskd", "Testing"):
+    for folder in ("", "MSKDSegmentation", "Training", "Training/mskd"):
         text = (root / folder / "CMakeLists.txt").read_text(encoding="utf-8")
         assert "../" not in text, folder
         for sub in re.findall(r"add_subdirectory\((\S+)\)", text):
