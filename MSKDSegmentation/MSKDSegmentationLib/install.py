@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import slicer
 
@@ -26,16 +30,17 @@ def install_missing(requirements: Path, interactive: bool) -> None:
         SegmentationError: something is still missing afterwards.
     """
     if unmet([TORCH]):
-        _install_torch(interactive)
+        with _explained("PyTorch"):
+            _install_torch(interactive)
     wanted = read_requirements(requirements)
     if unmet(wanted):
-        _install_packages(requirements, wanted, interactive)
-        importlib.invalidate_caches()
-        if unmet(wanted):
-            missing = ", ".join(unmet(wanted))
-            raise SegmentationError(
-                f"{missing} could not be installed; check the network connection and press Apply again."
-            )
+        with _explained(", ".join(unmet(wanted))):
+            _install_packages(requirements, wanted, interactive)
+
+
+def missing(requirements: Path) -> list[str]:
+    """What ``install_missing`` would install."""
+    return unmet([TORCH, *read_requirements(requirements)])
 
 
 def read_requirements(path: Path) -> list[str]:
@@ -54,7 +59,8 @@ def _met(requirement: str) -> bool:
     if match is None:
         return False
     try:
-        installed = _numbers(importlib.metadata.version(match[1]))
+        # None after an installation that broke off.
+        installed = _numbers(importlib.metadata.version(match[1]) or "")
     except importlib.metadata.PackageNotFoundError:
         return False
     lowest = re.findall(r">=\s*([\d.]+)", match[2])
@@ -96,6 +102,28 @@ def _install_packages(path: Path, wanted: list[str], interactive: bool) -> None:
     try:
         from slicer.packaging import load_requirements, pip_ensure
     except ImportError:  # Slicer 5.10
+        question = f"{REQUESTER} needs {', '.join(unmet(wanted))}. Install it into Slicer's Python?"
+        if interactive and not slicer.util.confirmOkCancelDisplay(question, windowTitle=REQUESTER):
+            raise RuntimeError("declined") from None
         slicer.util.pip_install(wanted)
-        return
-    pip_ensure(load_requirements(path), prompt_install=interactive, prompt_restart=interactive, requester=REQUESTER)
+    else:
+        pip_ensure(load_requirements(path), prompt_install=interactive, prompt_restart=interactive, requester=REQUESTER)
+    importlib.invalidate_caches()
+    if unmet(wanted):
+        raise RuntimeError("it is not there afterwards")
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn whatever an installer raises (a declined question, pip's exit status) into one sentence."""
+    try:
+        yield
+    except SegmentationError:
+        raise
+    except Exception as failure:
+        logging.exception("%s could not be installed.", what)
+        reason = f"exit code {failure.returncode}" if isinstance(failure, CalledProcessError) else str(failure)
+        raise SegmentationError(
+            f"{what} could not be installed ({reason}); Slicer's Python console shows why. Check the network "
+            "connection and the free disk space, and press Apply again."
+        ) from failure

@@ -12,7 +12,7 @@ from .catalogue import ModelEntry, choose, find_models, model_folders
 from .client import Message, WorkerClient
 from .environment import worker_command, worker_environment
 from .errors import CancelledError, SegmentationError
-from .install import install_missing
+from .install import install_missing, missing
 from .run import Outcome, Run
 from .transport import SubprocessTransport, Transport
 from .undo import UndoStep
@@ -40,6 +40,7 @@ class SegmentationLogic:
         install: Callable[[Path, bool], None] = install_missing,
     ) -> None:
         self.module_folder = module_folder
+        self._requirements = module_folder / "Resources" / "requirements.txt"
         self._install = install
         self._background = self._client(transport or _qt_transport)
         self._blocking = self._client(blocking_transport)
@@ -53,6 +54,10 @@ class SegmentationLogic:
     def models(self) -> list[ModelEntry]:
         """Bundled models, then the user's."""
         return find_models(model_folders(self.module_folder))
+
+    def missing(self) -> list[str]:
+        """The packages that the first run will install."""
+        return missing(self._requirements)
 
     def start(
         self, run: Run, on_event: Listener, on_done: Callable[[Outcome], None], *, interactive: bool = True
@@ -142,7 +147,7 @@ class SegmentationLogic:
 
         try:
             if not client.alive:
-                self._install(self.module_folder / "Resources" / "requirements.txt", interactive)
+                self._install(self._requirements, interactive)
             client.run(run.request, hear)
         except BaseException:
             run.close()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import types
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 import slicer
 
 from MSKDSegmentationLib import install
 from MSKDSegmentationLib.errors import SegmentationError
-from MSKDSegmentationLib.install import install_missing, read_requirements, unmet
+from MSKDSegmentationLib.install import install_missing, missing, read_requirements, unmet
 
 
 @pytest.fixture
@@ -98,24 +99,58 @@ def test_other_packages_are_ensured_where_slicer_can(installed, requirements, mo
     assert calls == [(["loaded", "requirements.txt"], options)]
 
 
-def test_an_older_slicer_installs_by_pip(installed, requirements, monkeypatch) -> None:
+@pytest.mark.parametrize("interactive", [True, False])
+def test_an_older_slicer_asks_and_installs_by_pip(installed, requirements, monkeypatch, interactive: bool) -> None:
     installed["torch"] = "2.8.0"
     monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+    questions = []
 
     def pip_install(wanted) -> None:
         assert wanted == ["safetensors>=0.4.3", "pydantic>=2.7"]
         installed.update(safetensors="0.5", pydantic="2.11.1")
 
     monkeypatch.setattr(slicer.util, "pip_install", pip_install)
-    install_missing(requirements, True)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **options: questions.append(text) or True)
+    install_missing(requirements, interactive)
+    asked = "MSKD Segmentation needs safetensors>=0.4.3, pydantic>=2.7. Install it into Slicer's Python?"
+    assert questions == ([asked] if interactive else [])
 
 
 def test_a_failed_installation_names_what_is_missing(installed, requirements, monkeypatch) -> None:
-    installed["torch"] = "2.8.0"
+    installed.update(torch="2.8.0", safetensors="0.5")
     monkeypatch.setitem(sys.modules, "slicer.packaging", None)
-    monkeypatch.setattr(slicer.util, "pip_install", lambda wanted: installed.update(pydantic="2.11"))
-    with pytest.raises(SegmentationError, match=r"safetensors>=0\.4\.3 could not be installed"):
+    monkeypatch.setattr(slicer.util, "pip_install", lambda wanted: None)
+    with pytest.raises(SegmentationError, match=r"pydantic>=2\.7 could not be installed \(it is not there"):
+        install_missing(requirements, False)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (CalledProcessError(1, ["/opt/PythonSlicer", "-m", "pip"]), "exit code 1"),
+        (RuntimeError("User declined package installation"), "User declined package installation"),
+    ],
+)
+@pytest.mark.parametrize("torch", [True, False])
+def test_what_installers_raise_becomes_a_sentence(
+    installed, requirements, monkeypatch, failure: Exception, reason: str, torch: bool
+) -> None:
+    def fail(*arguments, **options) -> None:
+        raise failure
+
+    installed.update({"safetensors": "0.5", "pydantic": "2.11.1"} if torch else {"torch": "2.8.0"})
+    pytorch_extension(monkeypatch, fail)
+    packaging = types.ModuleType("slicer.packaging")
+    packaging.pip_ensure, packaging.load_requirements = fail, lambda path: []
+    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    with pytest.raises(SegmentationError) as error:
         install_missing(requirements, True)
+    assert f"could not be installed ({reason}); Slicer's Python console shows why." in str(error.value)
+
+
+def test_an_installation_that_broke_off_is_missing(installed, requirements) -> None:
+    installed.update(torch=None, safetensors="0.5", pydantic="2.11.1")
+    assert missing(requirements) == [install.TORCH]
 
 
 @pytest.mark.parametrize(
