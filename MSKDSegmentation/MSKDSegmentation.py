@@ -1,5 +1,6 @@
 """The MSKD Segmentation module of 3D Slicer: wiring only, what it does is in MSKDSegmentationLib."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from MSKDSegmentationLib.install import TORCH, unmet
 from MSKDSegmentationLib.logic import SegmentationLogic
+
+DOCUMENTATION = "https://github.com/mskd-segmentation/MSKD/blob/main/docs/slicer.md"
 
 
 class MSKDSegmentation(ScriptedLoadableModule):
@@ -28,10 +30,13 @@ class MSKDSegmentation(ScriptedLoadableModule):
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations", "Markups"]
         self.parent.contributors = ["MSKD contributors"]
-        self.parent.helpText = _(
-            "Segments a volume in seconds with a light network distilled from a heavy one. Choose a volume and a "
-            "model, draw a region where the model asks for one, and press Apply. For research use only."
-        ) + self.getDefaultModuleDocumentationLink("https://github.com/mskd-segmentation/MSKD")
+        self.parent.helpText = (
+            _(
+                "Segments a volume in seconds with a light network distilled from a heavy one. Choose a volume and a "
+                "model, draw a region where the model asks for one, and press Apply. For research use only."
+            )
+            + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>'
+        )
         self.parent.acknowledgementText = _(
             "Structured knowledge distillation after Zhao et al., Computers in Biology and Medicine 164:107284, 2023."
         )
@@ -41,12 +46,10 @@ class MSKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Ties the panel to the scene's life; the panel itself is MSKDSegmentationLib.panel."""
 
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
+        # First, since without a parent the base class calls setup() itself.
+        self.logic = self.panel = self._parameters = self._gui_tag = None
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.panel = None
-        self._parameters = None
-        self._gui_tag = None
+        ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self):
         from MSKDSegmentationLib.panel import Panel
@@ -59,7 +62,8 @@ class MSKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = MSKDSegmentationLogic()
         self.panel = Panel(self.ui, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._on_scene_start_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._on_scene_end_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._on_scene_ready)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._on_scene_ready)
         self._show_parameters()
 
     def cleanup(self):
@@ -69,25 +73,20 @@ class MSKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
 
     def enter(self):
-        self._show_parameters()
+        if self.panel is not None:
+            self.panel.choose_volume()
 
-    def exit(self):
-        if not self.panel.running:
-            self._hide_parameters()
+    def onReload(self):  # noqa: N802 (Slicer's name)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "MSKDSegmentationLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def _show_parameters(self):
-        from MSKDSegmentationLib.parameters import MSKDSegmentationParameterNode
+        from MSKDSegmentationLib.parameters import MSKDSegmentationParameterNode, connect
 
-        if self._parameters is not None:
-            return
         self._parameters = MSKDSegmentationParameterNode(self.logic.getParameterNode())
-        self._gui_tag = self._parameters.connectGui(self.ui)
+        self._gui_tag = connect(self._parameters, self.ui)
         self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
-        if not self._parameters.inputVolume:
-            # By exact class: label maps are scalar volumes too, and nothing to segment.
-            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            images = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
-            self._parameters.inputVolume = images[0] if images else None
         self.panel.show(self._parameters)
 
     def _hide_parameters(self):
@@ -104,11 +103,14 @@ class MSKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.scene_closes()
         self._hide_parameters()
 
-    def _on_scene_end_close(self, caller=None, event=None):
+    def _on_scene_ready(self, caller=None, event=None):
+        # Parameters read while nodes were still coming in would stay without them.
+        self._hide_parameters()
         self._show_parameters()
 
 
-class MSKDSegmentationLogic(ScriptedLoadableModuleLogic, SegmentationLogic):
+# Slicer's class last: it calls the next class's __init__ without arguments.
+class MSKDSegmentationLogic(SegmentationLogic, ScriptedLoadableModuleLogic):
     """``process(volumeNode, model, segmentationNode, device=..., region=...)`` segments without the panel."""
 
     def __init__(self, **doubles):
@@ -128,13 +130,13 @@ class MSKDSegmentationTest(ScriptedLoadableModuleTest):
         self.test_segments_are_written_on_the_grid_of_the_volume()
 
     def test_segments_are_written_on_the_grid_of_the_volume(self):
-        if unmet([TORCH]):
-            self.delayDisplay("Test skipped: PyTorch is not installed")
-            return
         z, y, x = np.mgrid[:40, :48, :32]
         ball = ((z - 20) ** 2 + (y - 24) ** 2 + (x - 16) ** 2 < 100).astype(np.float32)
         volume = slicer.util.addVolumeFromArray(ball * 100 + z, name="Synthetic")
         logic = MSKDSegmentationLogic()
+        if logic.missing():
+            self.delayDisplay(f"Test skipped, not installed: {', '.join(logic.missing())}")
+            return
         try:
             models = logic.models()
             self.assertTrue(models, "no model comes with the extension")

@@ -49,7 +49,8 @@ class Panel:
         ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._on_region_added)
         ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
         ui.deviceSelector.connect("currentIndexChanged(int)", self._on_device)
-        self._rest()
+        missing = ", ".join(logic.missing())
+        self._rest(_("The first run will ask to install {packages}.").format(packages=missing) if missing else "")
 
     @property
     def running(self) -> bool:
@@ -59,7 +60,16 @@ class Panel:
     def show(self, parameters: Any) -> None:
         """Show another parameter node, or none (the scene is closing)."""
         self._parameters = parameters
+        self.choose_volume()
         self.refresh()
+
+    def choose_volume(self) -> None:
+        """Choose the first image of the scene where none is chosen."""
+        if self._parameters is not None and self._parameters.inputVolume is None:
+            # By exact class: label maps are scalar volumes too, and nothing to segment.
+            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            images = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
+            self._parameters.inputVolume = images[0] if images else None
 
     def refresh(self) -> None:
         """Bring the widgets in line with the parameter node."""
@@ -117,8 +127,6 @@ class Panel:
             self._parameters.device = self.ui.deviceSelector.currentData
 
     def _on_apply(self) -> None:
-        if self._beginning:
-            return  # A second click while something is being installed.
         if self.running:
             self._cancelling = True
             self._logic.cancel()
@@ -139,14 +147,17 @@ class Panel:
 
     def _begin(self) -> None:
         parameters = self._parameters
-        self._tell(_("Starting the engine; the first time takes a moment…"))
+        installs = bool(self._logic.missing())
+        self._update_controls()  # An installation lets events through: nothing may be changed or begun meanwhile.
+        self._tell(_("Installing; this may take minutes…") if installs else _("Starting the engine…"))
         self.ui.progressBar.maximum = 0
+        self.ui.progressBar.visible = True
         slicer.app.processEvents()
         volume, segmentation, region = self._nodes()
         run = Run(volume, self._models[parameters.model], segmentation, parameters.device, region)
         self._started = time.monotonic()
         self._logic.start(run, self._on_event, self._on_done)
-        self.ui.progressBar.visible = True
+        self._tell(_("Starting the engine; the first time takes a moment…"))
         self._timer.start()
 
     def _on_timer(self) -> None:
@@ -202,12 +213,13 @@ class Panel:
         return obstacle(volume, self._models.get(parameters.model), parameters.model, segmentation, region)
 
     def _update_controls(self) -> None:
-        running = self.running
+        running = self.running or self._beginning
+        stoppable = self.running and not self._cancelling
         reason = "" if running else self._obstacle()
         self.ui.inputsButton.enabled = not running
         self.ui.advancedButton.enabled = not running
         self.ui.applyButton.text = _("Cancel") if running else _("Apply")
-        self.ui.applyButton.enabled = not self._cancelling if running else not reason
+        self.ui.applyButton.enabled = stoppable if running else not reason
         self.ui.applyButton.toolTip = _("Stop; nothing is changed.") if running else reason or _("Segment the volume.")
         # A tooltip alone is not found: what is missing also stands in the status line.
         self.ui.statusLabel.text = reason or self._status

@@ -1,5 +1,7 @@
 """What the panel keeps in the scene."""
 
+from typing import Any
+
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
@@ -17,3 +19,13 @@ class MSKDSegmentationParameterNode:
     outputSegmentation: vtkMRMLSegmentationNode  # noqa: N815
     model: str = ""
     device: str = "auto"
+
+
+def connect(parameters: Any, ui: Any) -> int:
+    """Tie each widget with a ``SlicerParameterName`` to its parameter; returns the tag for ``disconnectGui``.
+
+    ``connectGui`` does the same and in many versions of Slicer returns no tag, so that widgets, once connected, would
+    stay so, also after their end.
+    """
+    named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+    return parameters.connectParametersToGui({name: widget for name, widget in named.items() if name})

@@ -11,16 +11,7 @@ def new_segmentation(volume: Any) -> Any:
     """A new, empty segmentation node named after ``volume``, placed beside it."""
     scene = volume.GetScene()
     name = scene.GenerateUniqueName(f"{volume.GetName()} segmentation")
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    segmentation.CreateDefaultDisplayNodes()
-    return segmentation
-
-
-def remove_segmentation(segmentation: Any) -> None:
-    """Take a segmentation out of its scene, with its display."""
-    scene = segmentation.GetScene()
-    scene.RemoveNode(segmentation.GetDisplayNode())
-    scene.RemoveNode(segmentation)
+    return scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
 
 
 def place_beside(volume: Any, segmentation: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .catalogue import ModelEntry
 from .errors import SegmentationError
-from .placement import new_segmentation, place_beside, remove_segmentation
+from .placement import new_segmentation, place_beside
 from .segments import check_output, write_segments
 from .undo import UndoStep
 from .volume import Grid, grid_of, region_corners, to_world_matrix, voxels
@@ -91,9 +91,11 @@ class Run:
             undo.seal()
             undo.restore()
             if made_here:
-                remove_segmentation(segmentation)
+                segmentation.GetScene().RemoveNode(segmentation)
             raise
         undo.seal()
+        # One that was created in the panel's list has no display yet, and would stay unseen.
+        segmentation.CreateDefaultDisplayNodes()
         place_beside(self.volume, segmentation)
         return Outcome(segmentation, dict(answer.get("report") or {}), list(answer["labels"]))
 

@@ -12,6 +12,8 @@ import pytest
 import slicer
 from fake_worker import REFUSAL, toy_labels
 from panel_harness import PanelHarness
+from PySide6 import QtCore, QtGui
+from pythonqt_double import unwrap
 from slicer_scene import SlicerScene
 from toy_models import LABELS, write_model
 
@@ -138,6 +140,17 @@ def test_a_model_of_another_computer_is_named(panel: PanelHarness, volume) -> No
     assert "'liver-ct' is not installed here" in panel.ui.applyButton.toolTip
 
 
+def test_a_description_of_one_line_is_no_markup(panel: PanelHarness, tmp_path: Path) -> None:
+    write_model(tmp_path, "plain", description="A < B & it's so", intended_use="")
+    panel.reload()
+    panel.choose_model("plain")
+    document = QtGui.QTextDocument()
+    label = unwrap(panel.ui.modelLabel)
+    assert label.textFormat() is QtCore.Qt.TextFormat.RichText
+    document.setHtml(label.text())
+    assert document.toPlainText() == "A < B & it's so"
+
+
 def test_the_model_is_described(panel: PanelHarness) -> None:
     panel.choose_model("toy")
     assert panel.ui.modelLabel.text == "Two organs and a lesion in abdominal MR.<br>Tests only."
@@ -224,19 +237,29 @@ def test_a_run_that_cannot_begin_is_one_dialog_too(panel: PanelHarness, volume, 
     panel.notes.clear()
 
 
-def test_a_second_click_during_an_installation_does_nothing(panel: PanelHarness, volume, monkeypatch) -> None:
-    clicks = []
+def test_nothing_can_be_changed_or_begun_during_an_installation(panel: PanelHarness, volume, monkeypatch) -> None:
+    seen = []
 
     def install(requirements: Path, interactive: bool) -> None:
-        clicks.append(interactive)
         panel.apply()
+        seen.append(
+            (interactive, panel.ui.applyButton.enabled, panel.ui.inputsButton.enabled, panel.ui.statusLabel.text)
+        )
 
     monkeypatch.setattr(panel.widget.logic, "_install", install)
+    monkeypatch.setattr(panel.widget.logic, "missing", lambda: ["torch>=2.4"])
     ready(panel, volume)
     panel.run()
-    assert clicks == [True]
+    assert seen == [(True, False, False, "Installing; this may take minutes…")]
     assert panel.ui.statusLabel.text.startswith("Done in ")
     assert panel.dialogs == []
+
+
+def test_the_first_run_says_beforehand_what_it_installs(panel: PanelHarness, volume, monkeypatch) -> None:
+    monkeypatch.setattr("MSKDSegmentationLib.logic.missing", lambda requirements: ["torch>=2.4", "pydantic>=2.7"])
+    panel.reload()
+    ready(panel, volume)
+    assert panel.ui.statusLabel.text == "The first run will ask to install torch>=2.4, pydantic>=2.7."
 
 
 def test_undo_takes_the_last_run_back(panel: PanelHarness, volume) -> None:
@@ -308,18 +331,69 @@ def test_a_reload_during_a_run_ends_it(panel: PanelHarness, volume) -> None:
     assert panel.ui.applyButton.enabled
 
 
-def test_leaving_and_entering_the_module_keeps_a_run(panel: PanelHarness, volume) -> None:
+def test_an_image_loaded_elsewhere_is_chosen_on_entering(panel: PanelHarness, world: SlicerScene) -> None:
+    volume = world.volume(image())
+    assert panel.parameters.inputVolume is None
+    panel.widget.enter()
+    assert panel.parameters.inputVolume is volume
+
+
+def test_a_segmentation_created_in_the_list_is_seen(panel: PanelHarness, volume) -> None:
+    ready(panel, volume)
+    segmentation = panel.ui.outputSelector.addNode()
+    assert segmentation.GetDisplayNode() is None
+    panel.run()
+    assert panel.parameters.outputSegmentation is segmentation
+    assert segmentation.GetDisplayNode().GetVisibility()
+
+
+def test_widgets_once_disconnected_stay_so(panel: PanelHarness, world: SlicerScene, volume) -> None:
+    ready(panel, volume)
+    parameters, other = panel.parameters, world.volume(image(1))
+    panel.widget._hide_parameters()
+    parameters.inputVolume = None
+    assert panel.ui.inputSelector.currentNode() is volume
+    panel.ui.inputSelector.setCurrentNode(other)
+    assert parameters.inputVolume is None
+
+
+def test_the_choices_come_back_with_a_saved_scene(
+    panel: PanelHarness, world: SlicerScene, volume, tmp_path: Path
+) -> None:
+    ready(panel, volume)
+    panel.parameters.region = world.region((1, 1, 1), (4, 4, 4))
+    panel.run()
+    assert world.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    world.scene.Clear(0)
+    assert panel.parameters.inputVolume is None
+    assert world.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    assert panel.parameters.inputVolume.GetImageData() is not None
+    assert panel.ui.regionSelector.currentNode() is panel.parameters.region is not None
+    assert panel.parameters.outputSegmentation is not None
+    panel.run()
+    assert panel.parameters.outputSegmentation.GetSegmentation().GetNumberOfSegments() == 3
+    assert panel.dialogs == []
+
+
+def test_without_a_parent_the_widget_makes_its_own(panel: PanelHarness, volume) -> None:
+    from MSKDSegmentation import MSKDSegmentationWidget
+
+    widget = MSKDSegmentationWidget()
+    assert widget.panel is not None
+    widget.cleanup()
+
+
+def test_a_reload_reads_the_parts_again(panel: PanelHarness, monkeypatch) -> None:
+    before = {name: part for name, part in sys.modules.items() if name.startswith("MSKDSegmentationLib")}
+    panel.widget.onReload()
+    assert not any(name in sys.modules for name in before)
+    sys.modules.update(before)
+
+
+def test_coming_back_to_the_module_keeps_a_run(panel: PanelHarness, volume) -> None:
     ready(panel, volume, "slow")
     panel.apply()
-    panel.widget.exit()
     panel.widget.enter()
     assert panel.ui.applyButton.text == "Cancel"
     panel.apply()
     panel.wait()
-
-
-def test_leaving_and_entering_the_module_when_idle(panel: PanelHarness, volume) -> None:
-    ready(panel, volume)
-    panel.widget.exit()
-    panel.widget.enter()
-    assert panel.ui.applyButton.enabled

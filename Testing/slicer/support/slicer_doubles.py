@@ -18,17 +18,23 @@ from parameter_node_double import parameterNodeWrapper
 
 class ScriptedLoadableModule:
     def __init__(self, parent: Any) -> None:
+        super().__init__()
         self.parent = parent
 
     def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
-        return f" <a href='{docPage}'>documentation</a>"
+        return (
+            f'<p>See the <a href="https://slicer.readthedocs.io/en/5.10/{docPage or ""}">online documentation</a>.</p>'
+        )
 
 
 class ScriptedLoadableModuleWidget:
     def __init__(self, parent: Any = None) -> None:
-        self.parent = parent
+        super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Widget")
-        self.layout = parent.layout() if parent is not None else None
+        self.parent = parent or new_parent()
+        self.layout = self.parent.layout()
+        if not parent:
+            self.setup()
 
     def resourcePath(self, filename: str) -> str:
         return str(Path(sys.modules[type(self).__module__].__file__).parent / "Resources" / filename)
@@ -36,19 +42,32 @@ class ScriptedLoadableModuleWidget:
     def setup(self) -> None:
         """The developer section, in the application."""
 
+    def onReload(self) -> None:
+        """Executes the module file again and makes a new widget, in the application."""
+
     def cleanup(self) -> None:
         """For subclasses."""
 
 
+def new_parent() -> Any:
+    """A widget with a layout, as the base class makes it where it gets none."""
+    import qt
+
+    parent = qt.QWidget()
+    parent.setLayout(qt.QVBoxLayout())
+    return parent
+
+
 class ScriptedLoadableModuleLogic:
     def __init__(self, parent: Any = None) -> None:
+        super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Logic")
 
     def getParameterNode(self) -> Any:
-        for index in range(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")):
-            node = slicer.mrmlScene.GetNthNodeByClass(index, "vtkMRMLScriptedModuleNode")
-            if node.GetAttribute("ModuleName") == self.moduleName:
-                return node
+        node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+        if node:
+            node.SetAttribute("ModuleName", self.moduleName)
+            return node
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
         node.UnRegister(None)
         node.SetSingletonTag(self.moduleName)
