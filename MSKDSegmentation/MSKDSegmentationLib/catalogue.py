@@ -17,7 +17,11 @@ SCHEMA_MAJOR = "1"
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """What the panel shows of a model. ``problem`` says why it cannot be used, and is empty when it can."""
+    """What the panel shows of a model.
+
+    ``problem`` says why it cannot be used, and is empty when it can. ``view`` is what the network sees at once: side
+    lengths in mm along R, A and S, or None where that is not fixed.
+    """
 
     path: Path
     name: str
@@ -27,6 +31,7 @@ class ModelEntry:
     licence: str = ""
     labels: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    view: tuple[float, float, float] | None = None
     problem: str = ""
 
 
@@ -101,5 +106,19 @@ def _entry(folder: Path, data: dict[str, Any]) -> ModelEntry:
         licence=str(data.get("licence", "")),
         labels=tuple(str(label["name"]) for label in data["labels"]),
         modalities=channels,
+        view=_view(data),
         problem=problem,
     )
+
+
+def _view(data: dict[str, Any]) -> tuple[float, float, float] | None:
+    patch, spacing = data.get("patch") or [], data.get("spacing") or []
+    if len(patch) != 3 or len(spacing) != 3 or None in spacing:
+        return None
+    sides = {}
+    # The manifest counts z, y, x; its orientation names where x, y and z point.
+    for letter, voxels, millimetres in zip(
+        str(data.get("orientation", "LPS")), patch[::-1], spacing[::-1], strict=True
+    ):
+        sides["LRPAIS".index(letter) // 2] = float(voxels * millimetres)
+    return sides[0], sides[1], sides[2]

@@ -16,7 +16,7 @@ from .errors import SegmentationError
 from .logic import SegmentationLogic
 from .progress import describe, percent, summary
 from .readiness import obstacle
-from .region import fit_region
+from .region import advice, fit_region
 from .run import Outcome, Run
 from .watch import NodeWatch
 
@@ -120,7 +120,11 @@ class Panel:
 
     def _on_region_added(self, region: Any) -> None:
         if self._parameters is not None and self._parameters.inputVolume is not None:
-            fit_region(region, self._parameters.inputVolume)
+            fit_region(region, self._parameters.inputVolume, self._view())
+
+    def _view(self) -> tuple[float, float, float] | None:
+        model = self._models.get(self._parameters.model)
+        return None if model is None else model.view
 
     def _on_device(self) -> None:
         if self._parameters is not None:
@@ -212,6 +216,10 @@ class Panel:
         volume, segmentation, region = self._nodes()
         return obstacle(volume, self._models.get(parameters.model), parameters.model, segmentation, region)
 
+    def _advice(self) -> str:
+        volume, _segmentation, region = self._nodes()
+        return advice(volume, self._view()) if region is None else ""
+
     def _update_controls(self) -> None:
         running = self.running or self._beginning
         stoppable = self.running and not self._cancelling
@@ -221,6 +229,8 @@ class Panel:
         self.ui.applyButton.text = _("Cancel") if running else _("Apply")
         self.ui.applyButton.enabled = stoppable if running else not reason
         self.ui.applyButton.toolTip = _("Stop; nothing is changed.") if running else reason or _("Segment the volume.")
+        self.ui.regionLabel.text = "" if running or reason else self._advice()
+        self.ui.regionLabel.visible = bool(self.ui.regionLabel.text)
         # A tooltip alone is not found: what is missing also stands in the status line.
         self.ui.statusLabel.text = reason or self._status
         self.ui.undoButton.enabled = not running and self._logic.can_undo()

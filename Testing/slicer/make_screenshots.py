@@ -37,11 +37,12 @@ def main(folder: Path) -> None:
     logic.worker_command = lambda: [sys.executable, fake_worker.__file__]
     with tempfile.TemporaryDirectory() as models:
         if not any(bundled_folder(ROOT / "MSKDSegmentation").glob("*/model.json")):
-            write_model(Path(models), "toy", title="Abdominal organs (MR)", intended_use="For research use only.")
+            sight = {"patch": [40, 56, 40], "spacing": [1.0, 1.0, 1.0], "intended_use": "For research use only."}
+            write_model(Path(models), "toy", title="Abdominal organs (MR)", **sight)
             os.environ["MSKD_MODELS"] = models
         world = SlicerScene()
         panel = PanelHarness()
-        for state in (empty, ready, advanced, running, done, error):
+        for state in (empty, region, ready, advanced, running, done, error):
             state(panel, world)
             panel.screenshot(str(folder / f"panel-{state.__name__}.png"))
         panel.close()
@@ -53,6 +54,11 @@ def main(folder: Path) -> None:
 
 def empty(panel: PanelHarness, world: SlicerScene) -> None:
     """As the module opens on an empty scene."""
+
+
+def region(panel: PanelHarness, world: SlicerScene) -> None:
+    """A volume much larger than what the model was made for is chosen."""
+    panel.parameters.inputVolume = world.volume(np.zeros((176, 240, 170), np.uint8), name="T1 whole head")
 
 
 def ready(panel: PanelHarness, world: SlicerScene) -> None:

@@ -99,6 +99,24 @@ def test_a_new_region_without_a_volume_is_left_alone(panel: PanelHarness) -> Non
     assert region.GetSize() == (0, 0, 0)
 
 
+def test_a_model_made_for_a_crop_asks_for_a_region_of_its_size(
+    panel: PanelHarness, volume, world: SlicerScene, tmp_path: Path
+) -> None:
+    write_model(tmp_path, "crop", patch=[1, 2, 1], spacing=[1.0, 0.5, 1.5], orientation="PRS")
+    panel.reload()
+    ready(panel, volume)
+    assert not panel.ui.regionLabel.visible
+    panel.choose_model("crop")
+    assert panel.ui.applyButton.enabled
+    assert "much larger than the 1 x 2 x 1 mm" in panel.ui.regionLabel.text
+    region = panel.ui.regionSelector.addNode()
+    assert region.GetSize() == pytest.approx((1, 1.5, 1))
+    assert panel.ui.regionLabel.text == ""
+    panel.parameters.region = None
+    panel.parameters.inputVolume = world.volume(image()[:2])
+    assert panel.ui.regionLabel.text == ""
+
+
 def test_a_model_that_needs_two_images_says_so(panel: PanelHarness, volume) -> None:
     panel.choose_model("pair")
     panel.parameters.inputVolume = volume

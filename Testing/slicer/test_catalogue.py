@@ -19,6 +19,27 @@ def test_a_model_is_listed_with_what_the_panel_shows(tmp_path: Path) -> None:
     assert entry.modalities == ("MR",)
 
 
+@pytest.mark.parametrize(
+    ("changes", "view"),
+    [
+        ({"patch": [40, 56, 48], "spacing": [1.0, 0.5, 2.0], "orientation": "LPS"}, (96, 28, 40)),
+        ({"patch": [40, 56, 48], "spacing": [1.0, 0.5, 2.0], "orientation": "SRA"}, (28, 40, 96)),
+        ({"patch": [40, 56, 48], "spacing": [None, 0.5, 2.0], "orientation": "LPS"}, None),
+        ({"patch": [56, 48], "spacing": [1.0, 0.5, 2.0], "orientation": "LPS"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_model_sees_at_once_is_in_mm_along_the_body(tmp_path: Path, changes: dict, view: tuple | None) -> None:
+    assert read_entry(write_model(tmp_path, "toy", **changes)).view == view
+
+
+@pytest.mark.parametrize(
+    "changes", [{"patch": 3}, {"patch": ["a"] * 3, "spacing": [1, 1, 1]}, {"patch": [1] * 3, "spacing": [1] * 3}]
+)
+def test_a_patch_that_is_none_is_a_problem(tmp_path: Path, changes: dict) -> None:
+    assert "is not a model description" in read_entry(write_model(tmp_path, "t", orientation="ABCD", **changes)).problem
+
+
 def test_bundled_models_come_first_and_win_over_a_namesake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, own = tmp_path / "module", tmp_path / "own"
     bundled = write_model(bundled_folder(module), "toy")
