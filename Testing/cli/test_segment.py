@@ -87,6 +87,10 @@ def test_region(tmp_path: Path, model: str) -> None:
         (["in.nii.gz", "--output", "out.png"], 2, "must end in"),
         (["in.nii.gz", "--output", "precious.nrrd"], 2, "exists already"),
         (["in.nii.gz", "--report", "precious.nrrd"], 2, "exists already"),
+        (["in.nii.gz", "--report", "in.nii.gz", "--overwrite"], 2, "the input or the output too"),
+        (["in.nii.gz", "--report", "out.nrrd"], 2, "the input or the output too"),
+        (["in.nii.gz", "--report", "empty"], 2, "this is a folder"),
+        (["in.nii.gz", "--report", "text.nii.gz/report.json"], 2, "is not a folder"),
         (["in.nii.gz", "--roi", "1,2,3"], 2, "six numbers"),
         (["in.nii.gz", "--roi", "900,901,0,1,0,1"], 3, "holds no voxel"),
         (["in.nii.gz", "in.nii.gz"], 3, "2 channels"),
@@ -116,6 +120,13 @@ def test_sentences_and_exit_codes(
     assert part in complaint(capsys)
     assert (tmp_path / "precious.nrrd").read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_the_report_s_folder_is_made(tmp_path: Path, model: str) -> None:
+    write_image(tmp_path / "in.nrrd")
+    report = tmp_path / "new" / "deep" / "report.json"
+    assert run(tmp_path / "in.nrrd", "--model", model, "-o", tmp_path / "out.nrrd", "--report", report) == 0
+    assert json.loads(report.read_text())["output"] == str(tmp_path / "out.nrrd")
 
 
 def test_overwrite(tmp_path: Path, model: str) -> None:

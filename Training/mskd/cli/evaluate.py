@@ -10,6 +10,7 @@ import typer
 
 from mskd.cli.console import Device, interruptible, progress_listener
 from mskd.errors import SettingsError
+from mskd.files import require_new_file, write_text
 
 PARTS = ("train", "validation", "test")
 
@@ -53,8 +54,8 @@ def evaluate(
         engine = Engine(open_package(model), device.value)
         table = run(engine, found, cases, part=part, tolerance=tolerance, on_event=listener, cancelled=cancelled)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(table.as_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.write_text(table.as_markdown(), encoding="utf-8")
+    write_text(beside, table.as_markdown())
+    write_text(output, json.dumps(table.as_json(), indent=1, allow_nan=False) + "\n")
     typer.echo("\n".join(markdown_rows({"": table}, with_model=False)))
     typer.echo(f"Written: {output} and {beside}.")
 
@@ -66,7 +67,7 @@ def split_part(text: str) -> tuple[Path, str]:
         SettingsError: a part that no split has.
     """
     file, colon, part = text.rpartition(":")
-    if not colon or "/" in part or part.endswith(".json"):
+    if not colon or "/" in part or "\\" in part or part.endswith(".json"):
         return Path(text), "test"
     if part not in PARTS:
         raise SettingsError(f"--split {text}: '{part}' is not a part of a split; write FILE:{' or FILE:'.join(PARTS)}.")
@@ -81,6 +82,5 @@ def _check(output: Path, tolerance: float, overwrite: bool) -> Path:
         raise SettingsError(f"--tolerance {tolerance:g}: the NSD needs a tolerance above 0 mm.")
     beside = output.with_suffix(".md")
     for path in (output, beside):
-        if path.exists() and not overwrite:
-            raise SettingsError(f"--output {path}: this file exists and was kept; give --overwrite to replace it.")
+        require_new_file(path, "--output", overwrite=overwrite)
     return beside

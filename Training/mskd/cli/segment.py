@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from mskd.cli.console import Device, interruptible, progress_listener
-from mskd.errors import Cancelled, InputError, MSKDError, SettingsError
+from mskd.errors import Cancelled, MSKDError, SettingsError
 from mskd.events import CancelCheck, Event, Listener
+from mskd.files import require_new_file, require_writable_folder, write_text
 
 
 class Format(str, Enum):
@@ -88,8 +88,8 @@ def segment(
 
     region = Region.parse(roi) if roi else None
     keep_freed_memory()
-    if report is not None and report.exists() and not overwrite:
-        raise SettingsError(f"{report} exists already; choose another name, or allow it to be replaced (--overwrite).")
+    if report is not None:
+        _check_report(report, [*inputs, output], overwrite)
     package = open_package(model)
     cases = find_cases(inputs, len(package.manifest.channels))
     if cases is None:
@@ -141,6 +141,7 @@ def _segment_all(
     """Segment every case; one that fails does not stop the others. Returns the worst exit code and the reports."""
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"{folder} is a file; name a folder for the results of {len(cases)} cases.")
+    require_writable_folder(folder, "--output")
     folder.mkdir(parents=True, exist_ok=True)
     worst, entries, failures = 0, [], []
     for index, (name, paths) in enumerate(cases.items()):
@@ -177,14 +178,15 @@ def _tell(report: dict[str, Any]) -> None:
 def _write_report(path: Path | None, report: dict[str, Any]) -> None:
     if path is None:
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as fault:
-        raise InputError(f"The report {path} cannot be written ({fault.strerror or fault}).") from fault
-    finally:
-        temporary.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(report, indent=2) + "\n")
+
+
+def _check_report(report: Path, taken: list[Path], overwrite: bool) -> None:
+    """Refuse, before anything is computed, a report that could not be written, or would replace input or result."""
+    require_new_file(report, "--report", overwrite=overwrite)
+    if report.resolve() in {path.resolve() for path in taken}:
+        raise SettingsError(f"--report {report}: this is the input or the output too; give it a name of its own.")
 
 
 def register(app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mskd.data.dataset import Case, Dataset
 from mskd.errors import InputError
+from mskd.files import write_text
 from mskd.spec import Strict, validate
 
 
@@ -23,7 +24,8 @@ class Split(Strict):
     test: tuple[str, ...]
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.model_dump(), indent=1) + "\n", encoding="utf-8")
+        """Write the split as JSON, whole or not at all."""
+        write_text(path, json.dumps(self.model_dump(), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Split:

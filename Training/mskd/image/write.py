@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from mskd.errors import InputError, SettingsError
+from mskd.files import require_writable_folder
 from mskd.image.geometry import LabelMap
 from mskd.image.nifti import check_nifti
 from mskd.spec import Code, Label, Terminology
@@ -38,7 +39,8 @@ def check_output(path: str | Path, *, overwrite: bool) -> None:
     """Refuse, before any work is done, an output that could not be written afterwards.
 
     Raises:
-        SettingsError: unknown suffix, a path that exists (without ``overwrite``) or is a folder, no such folder.
+        SettingsError: unknown suffix, a path that exists (without ``overwrite``) or is a folder, a folder that is not
+            there or not writable.
     """
     target = Path(path)
     label_suffix(target)
@@ -48,6 +50,7 @@ def check_output(path: str | Path, *, overwrite: bool) -> None:
         raise SettingsError(f"{target} exists already; choose another name, or allow it to be replaced (--overwrite).")
     if not target.absolute().parent.is_dir():
         raise SettingsError(f"The folder {target.absolute().parent} does not exist; create it first.")
+    require_writable_folder(target.absolute().parent, "The output folder")
 
 
 def write_labels(path: str | Path, labels: LabelMap, names: Sequence[Label], *, overwrite: bool = False) -> None:

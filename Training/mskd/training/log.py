@@ -3,52 +3,64 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from mskd.errors import InputError
+from mskd.files import write_text
+from mskd.training.curves import Curves
 
 
 class RunLog:
-    """Writes one row per validation: step, learning rate, seconds, mean loss of each term, Dice of each label.
+    """Writes one row per validation: step, learning rate, seconds per step, mean loss of each term, Dice of each label.
 
     Args:
         folder: The run's folder.
         resumed_at: Rows after this step are dropped: the resumed run will write them again.
+
+    Raises:
+        InputError: the rows of the run to resume cannot be read, or the new ones not written.
     """
 
     def __init__(self, folder: Path, resumed_at: int = 0) -> None:
         self._lines, self._table = folder / "metrics.jsonl", folder / "metrics.csv"
-        self.rows: list[dict[str, Any]] = []
-        if resumed_at and self._lines.is_file():
-            rows = [json.loads(line) for line in self._lines.read_text(encoding="utf-8").splitlines()]
-            self.rows = [row for row in rows if row["step"] <= resumed_at]
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at or None)
+        self._curves = Curves(folder / "tensorboard", resumed_at + 1)
+        self.rows = [row for row in self._read() if row["step"] <= resumed_at] if resumed_at else []
         self._rewrite()
-
-    def __enter__(self) -> RunLog:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.close()
 
     def row(self, row: dict[str, Any]) -> None:
-        """Append one row; all values but ``step`` are numbers or None."""
+        """Append one row; all values but ``step`` are numbers or None.
+
+        Raises:
+            InputError: the disk is full or not writable; the rows before this one are still in the files.
+        """
         self.rows.append(row)
         self._rewrite()
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self._writer.add_scalar(name, value, row["step"])
-        self._writer.flush()
+        curves = {name: value for name, value in row.items() if name != "step" and value is not None}
+        try:
+            self._curves.add(row["step"], curves)
+        except OSError as fault:
+            raise InputError(
+                f"{self._lines.parent / 'tensorboard'} cannot be written ({fault.strerror or fault}); make room, and "
+                "continue from the last checkpoint with --resume."
+            ) from fault
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self._lines.is_file():
+            return []
+        try:
+            return [json.loads(line) for line in self._lines.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as fault:
+            raise InputError(
+                f"{self._lines}: holds no readable metrics ({fault}); remove the file to resume without them."
+            ) from fault
 
     def _rewrite(self) -> None:
-        self._lines.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        with self._table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_text(self._lines, "".join(json.dumps(row) + "\n" for row in self.rows))
+        table, columns = io.StringIO(), list(dict.fromkeys(name for row in self.rows for name in row))
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self._table, table.getvalue())
