@@ -48,7 +48,19 @@ def test_cases_without_labels_are_unlabelled(tiny_dataset: Path) -> None:
         ({"training": []}, "lists no case"),
         ({"labels": {"0": "background", "1": "a", "3": "b"}}, "without a gap"),
         ({"labels": ["a"]}, "must map label values"),
+        ({"labels": {"0": "background"}}, "without a gap"),
+        ({"labels": {"background": 0, "a": "x"}}, "a label is one integer and a name"),
+        ({"labels": {"background": 0, "a": [1, 2]}}, "a label is one integer and a name"),
+        ({"labels": {"1": ""}}, "a name of 1 to 64 characters"),
+        ({"labels": {"1": "x" * 65}}, "a name of 1 to 64 characters"),
+        ({"labels": {"1": "a", "2": "a"}}, "two labels are called 'a'"),
         ({"modality": []}, "'modality' must map"),
+        ({"modality": {"first": "CT"}}, "are numbered 0, 1, 2"),
+        ({"modality": {str(index): "CT" for index in range(17)}}, "at most 16"),
+        ({"training": 5}, "'training' is 5; it must be a list"),
+        ({"training": [{"label": "x"}]}, "a case is written"),
+        ({"training": [5]}, "a case is written"),
+        ({"test": "imagesTs/x.nii.gz"}, "'test' is .* it must be a list"),
         ({"training": [{"image": "imagesTr/none.nii.gz"}]}, "is not there"),
         ({"training": [{"image": "imagesTr/case_0.nii.gz"}] * 2}, "more than once"),
     ],
@@ -64,6 +76,9 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path: Path) -> None:
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(InputError, match="none of the known layouts"):
         open_dataset(tmp_path)
+    (tmp_path / "case.nii.gz").touch()
+    with pytest.raises(InputError, match="this is a file; give the folder"):
+        open_dataset(tmp_path / "case.nii.gz")
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(InputError, match="not readable JSON"):
         open_dataset(tmp_path)

@@ -91,7 +91,8 @@ def open_dataset(path: Path | str) -> Dataset:
     """
     path = Path(path)
     if not path.is_dir():
-        raise InputError(f"{path}: there is no such folder; give the folder that holds the data set.")
+        what = "this is a file" if path.is_file() else "there is no such folder"
+        raise InputError(f"{path}: {what}; give the folder that holds the data set.")
     for name in LAYOUTS.names():
         if LAYOUTS[name].recognises(path):
             return LAYOUTS[name].open(path)

@@ -28,7 +28,7 @@ class Taps:
         for path in paths:
             if path not in known or not path:
                 near = suggestion(path, [name for name in known if name])
-                raise SettingsError(f"The network has no module '{path}' to take features from{near}.")
+                raise SettingsError(f"The network has no module '{path}' to take features from{near}")
         self.module = module
         self.paths = tuple(paths)
         self._targets = {id(known[path]): known[path] for path in self.paths}

@@ -70,8 +70,8 @@ def find_package(path: str | Path) -> Path:
     if str(path) in bundled:
         return bundled[str(path)]
     raise PackageError(
-        f"There is no model '{path}'{suggestion(str(path), list(bundled))}".rstrip(".")
-        + ". Give the path of a package or the name of a bundled model."
+        f"There is no model '{path}'{suggestion(str(path), list(bundled))} "
+        "Give the path of a package or the name of a bundled model."
     )
 
 

@@ -42,7 +42,7 @@ def validate(model: type[Model], data: Mapping[str, Any], *, source: str, error:
 def _sentence(model: type[BaseModel], fault: Any) -> str:
     location = ".".join(str(part) for part in fault["loc"]) or "the file"
     if fault["type"] == "extra_forbidden":
-        return f"Unknown key '{location}'{suggestion(str(fault['loc'][-1]), _keys_at(model, fault['loc'][:-1]))}."
+        return f"Unknown key '{location}'{suggestion(str(fault['loc'][-1]), _keys_at(model, fault['loc'][:-1]))}"
     if fault["type"] == "missing":
         return f"'{location}' is missing; add it."
     reason = fault["msg"].removeprefix("Value error, ").rstrip(".")
@@ -50,11 +50,11 @@ def _sentence(model: type[BaseModel], fault: Any) -> str:
 
 
 def suggestion(word: str, known: list[str]) -> str:
-    """``; did you mean 'x'?``, or the list of what is known when nothing is near."""
+    """The end of a sentence about an unknown word: ``; did you mean 'x'?``, or what is known when nothing is near."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f" (known: {', '.join(sorted(known))})" if known else ""
+    return f" (known: {', '.join(sorted(known))})." if known else "."
 
 
 def _short(value: Any) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mskd.spec.base import Strict
 
+LONGEST_NAME = 64
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -40,6 +41,6 @@ class Label(Strict):
     """
 
     value: Annotated[int, Field(ge=1, le=255)]
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
     color: tuple[Byte, Byte, Byte]
     terminology: Terminology | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mskd.spec.base import Strict
 from mskd.spec.labels import Label
@@ -14,6 +14,17 @@ SCHEMA_VERSION = "1.0"
 Positive = Annotated[float, Field(gt=0, le=1e4)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=4000)]
+Title = Annotated[str, Field(min_length=1, max_length=100)]
+Patch = Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=2, max_length=3)]
+
+
+def _one_of_each_pair(orientation: str) -> str:
+    if not all(set(pair) & set(orientation) for pair in ("LR", "AP", "SI")):
+        raise ValueError("orientation needs one letter of each pair L/R, A/P, S/I")
+    return orientation
+
+
+Orientation = Annotated[str, Field(pattern=r"^[LRAPSI]{3}$"), AfterValidator(_one_of_each_pair)]
 
 
 class NetworkSpec(Strict):
@@ -98,14 +109,14 @@ class Manifest(Strict):
     schema_version: str = SCHEMA_VERSION
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "1.0.0"
-    title: Annotated[str, Field(min_length=1, max_length=100)]
+    title: Title
     description: Text = ""
     network: NetworkSpec
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=16)]
     spacing: tuple[Positive | None, Positive | None, Positive | None]
-    orientation: Annotated[str, Field(pattern=r"^[LRAPSI]{3}$")] = "LPS"
+    orientation: Orientation = "LPS"
     normalization: Normalization
-    patch: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=2, max_length=3)]
+    patch: Patch
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=255)]
     largest_component: tuple[str, ...] = ()
     provenance: Provenance
@@ -123,13 +134,6 @@ class Manifest(Strict):
         if len({label.name for label in labels}) != len(labels):
             raise ValueError("label names must differ from one another")
         return labels
-
-    @field_validator("orientation")
-    @classmethod
-    def _orientation(cls, orientation: str) -> str:
-        if {frozenset(pair) & frozenset(orientation) != frozenset() for pair in ("LR", "AP", "SI")} != {True}:
-            raise ValueError("orientation needs one letter of each pair L/R, A/P, S/I")
-        return orientation
 
     @model_validator(mode="after")
     def _known_components(self) -> Manifest:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from pydantic_core import to_jsonable_python
+
+from mskd.errors import SettingsError
 from mskd.inference import environment
-from mskd.spec import Manifest, NetworkSpec, Provenance
+from mskd.spec import Manifest, NetworkSpec, Provenance, validate
 from mskd.teachers import Teacher
 from mskd.training.rundata import RunData
 from mskd.training.settings import Recipe
@@ -15,7 +18,11 @@ from mskd.training.validation import Validation
 def make_manifest(
     recipe: Recipe, role: str, network: NetworkSpec, data: RunData, teacher: Teacher | None, result: Validation
 ) -> Manifest:
-    """The manifest of the network that this recipe gave; its figures are those of the validation cases."""
+    """The manifest of the network that this recipe gave; its figures are those of the validation cases.
+
+    Raises:
+        SettingsError: recipe and data together make no valid manifest.
+    """
     about = recipe.package
     provenance = Provenance(
         method="supervised" if teacher is None else "+".join(sorted(recipe.distillation.terms)),
@@ -27,24 +34,26 @@ def make_manifest(
         seed=recipe.seed,
         versions=versions(),
     )
-    return Manifest(
-        name=f"{recipe.name}-{role}",
-        title=about.title,
-        description=about.description,
-        network=network,
-        channels=data.dataset.channels,
-        spacing=data.spec.spacing,
-        orientation=data.spec.orientation,
-        normalization=data.spec.normalization,
-        patch=recipe.input.patch,
-        labels=data.labels,
-        largest_component=about.largest_component,
-        provenance=provenance,
-        metrics=result.metrics(),
-        licence=about.licence or data.dataset.licence or "unknown: ask the owner of the data",
-        citation=about.citation or data.dataset.citation,
-        intended_use=about.intended_use,
-    )
+    fields = {
+        "name": f"{recipe.name}-{role}",
+        "title": about.title,
+        "description": about.description,
+        "network": network,
+        "channels": data.dataset.channels,
+        "spacing": data.spec.spacing,
+        "orientation": data.spec.orientation,
+        "normalization": data.spec.normalization,
+        "patch": recipe.input.patch,
+        "labels": data.labels,
+        "largest_component": about.largest_component,
+        "provenance": provenance,
+        "metrics": result.metrics(),
+        "licence": about.licence or data.dataset.licence or "unknown: ask the owner of the data",
+        "citation": about.citation or data.dataset.citation,
+        "intended_use": about.intended_use,
+    }
+    source = f"What the package of '{recipe.name}' would say of {data.dataset.path}"
+    return validate(Manifest, to_jsonable_python(fields), source=source, error=SettingsError)
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from mskd.distillation.settings import DistillationSettings
 from mskd.errors import SettingsError
 from mskd.spec import Label, Normalization, Strict, Terminology, validate
 from mskd.spec.labels import Byte
-from mskd.spec.model import Positive
+from mskd.spec.model import Orientation, Patch, Positive, Text, Title
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +26,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Range = tuple[float, float]
+Spacing = Annotated[float, Field(ge=0, le=1e4)]
 
 
 class InputSettings(Strict):
@@ -35,10 +35,10 @@ class InputSettings(Strict):
     A spacing of 0 keeps the image's own along that axis (TOML has no null).
     """
 
-    spacing: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
-    orientation: str = "LPS"
+    spacing: tuple[Spacing, Spacing, Spacing]
+    orientation: Orientation = "LPS"
     normalization: Normalization
-    patch: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
+    patch: Patch
 
 
 class SplitSettings(Strict):
@@ -63,7 +63,7 @@ class AugmentationSettings(Strict):
 
     spatial: Share = 0.5
     rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
-    scale: Range = (0.8, 1.25)
+    scale: tuple[Positive, Positive] = (0.8, 1.25)
     elastic: Annotated[float, Field(ge=0)] = 0.0
     mirror: tuple[Literal["x", "y", "z"], ...] = ()
     noise: Share = 0.15
@@ -72,6 +72,12 @@ class AugmentationSettings(Strict):
     contrast: Share = 0.15
     gamma: Share = 0.3
     low_resolution: Share = 0.1
+
+    @model_validator(mode="after")
+    def _scale_in_order(self) -> AugmentationSettings:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale runs from the smaller zoom to the larger one, like [0.8, 1.25]")
+        return self
 
 
 class Optimization(Strict):
@@ -119,19 +125,19 @@ class LabelStyle(Strict):
 class PackageSettings(Strict):
     """What the model package says about itself; licence and citation default to the data set's."""
 
-    title: str
-    description: str = ""
-    licence: str = ""
-    citation: str = ""
-    intended_use: str = "Research only. Not a medical device."
+    title: Title
+    description: Text = ""
+    licence: Text = ""
+    citation: Text = ""
+    intended_use: Text = "Research only. Not a medical device."
     largest_component: tuple[str, ...] = ()
 
 
 class Recipe(Strict):
     """One ready run: data, teacher, student and distillation."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    seed: int = 0
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     input: InputSettings
     split: SplitSettings = SplitSettings()
     augmentation: AugmentationSettings = AugmentationSettings()

@@ -6,13 +6,17 @@ Source: Antonelli et al., The Medical Segmentation Decathlon, Nature Communicati
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from mskd.data.dataset import LAYOUTS, Case, Dataset, make_labels
 from mskd.errors import InputError
+from mskd.image.read import LARGEST_LABEL
 from mskd.spec import Channel
+from mskd.spec.labels import LONGEST_NAME
 
+MOST_CHANNELS = 16
 MODALITIES = {"mr": "MR", "mri": "MR", "t1": "MR", "t2": "MR", "flair": "MR", "ct": "CT", "pet": "PT"}
 
 
@@ -26,12 +30,12 @@ class DecathlonLayout:
     def open(self, path: Path) -> Dataset:
         source = path / "dataset.json"
         description = _read(source)
-        labelled = tuple(_case(path, entry) for entry in description["training"])
-        unlabelled = tuple(_case(path, {"image": entry}) for entry in description.get("test", ()))
+        labelled = tuple(_case(path, entry) for entry in _entries(source, description, "training"))
+        unlabelled = tuple(_case(path, entry, labelled=False) for entry in _entries(source, description, "test"))
         cases = (*labelled, *unlabelled)
         if not labelled:
             raise InputError(f"{source}: 'training' lists no case; there is nothing to learn from.")
-        repeated = {case.id for case in cases if sum(other.id == case.id for other in cases) > 1}
+        repeated = [name for name, times in Counter(case.id for case in cases).items() if times > 1]
         if repeated:
             raise InputError(f"{source}: case '{min(repeated)}' is listed more than once; keep one entry.")
         return Dataset(
@@ -58,10 +62,24 @@ def _read(source: Path) -> dict[str, Any]:
     return description
 
 
-def _case(path: Path, entry: dict[str, Any] | str) -> Case:
-    entry = {"image": entry} if isinstance(entry, str) else entry
+def _entries(source: Path, description: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    """The cases that the file lists under ``training`` or ``test``; a bare path stands for an image without labels."""
+    listed = description.get(part, [])
+    if not isinstance(listed, list):
+        raise InputError(f"{source}: '{part}' is {listed!r:.40}; it must be a list of cases.")
+    entries = [{"image": entry} if isinstance(entry, str) else entry for entry in listed]
+    for entry in entries:
+        if not isinstance(entry, dict) or "image" not in entry:
+            raise InputError(
+                f"{source}: '{part}' has the entry {entry!r:.60}; a case is written "
+                '{"image": "imagesTr/x.nii.gz", "label": "labelsTr/x.nii.gz"}.'
+            )
+    return entries
+
+
+def _case(path: Path, entry: dict[str, Any], *, labelled: bool = True) -> Case:
     image = path / str(entry["image"])
-    labels = path / str(entry["label"]) if "label" in entry else None
+    labels = path / str(entry["label"]) if labelled and "label" in entry else None
     for file in filter(None, (image, labels)):
         if not file.is_file():
             raise InputError(f"{file}: dataset.json lists this file, but it is not there; restore it or remove it.")
@@ -73,6 +91,12 @@ def _channels(source: Path, description: dict[str, Any]) -> tuple[Channel, ...]:
     names = description.get("modality", description.get("channel_names", {"0": "unknown"}))
     if not isinstance(names, dict) or not names:
         raise InputError(f'{source}: \'modality\' must map channel numbers to names, like {{"0": "CT"}}.')
+    unnumbered = [key for key in names if not str(key).isdecimal()]
+    if unnumbered or len(names) > MOST_CHANNELS:
+        raise InputError(
+            f"{source}: 'modality' has {len(names)} channels {sorted(names)!r:.60}; they are numbered 0, 1, 2, ... and "
+            f"at most {MOST_CHANNELS}."
+        )
     return tuple(
         Channel(name=str(name), modality=MODALITIES.get(str(name).lower(), "OT"))
         for _, name in sorted(names.items(), key=lambda item: int(item[0]))
@@ -86,9 +110,20 @@ def _label_names(source: Path, description: dict[str, Any]) -> dict[int, str]:
         raise InputError(f'{source}: \'labels\' must map label values to names, like {{"1": "liver"}}.')
     names: dict[int, str] = {}
     for key, value in entries.items():
-        number, name = (int(key), str(value)) if str(key).isdigit() else (int(value), str(key))
-        if number > 0:
-            names[number] = name
-    if sorted(names) != list(range(1, len(names) + 1)):
-        raise InputError(f"{source}: label values are {sorted(names)}; they must be 1, 2, 3, ... without a gap.")
+        number, name = (key, value) if str(key).isdecimal() else (value, key)
+        if not str(number).isdecimal() or not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
+            raise InputError(
+                f"{source}: 'labels' has the entry {key!r:.80}: {value!r:.80}; a label is one integer and a name of "
+                f"1 to {LONGEST_NAME} characters."
+            )
+        if int(number) > 0:
+            names[int(number)] = name
+    if not names or sorted(names) != list(range(1, len(names) + 1)) or len(names) > LARGEST_LABEL:
+        raise InputError(
+            f"{source}: label values are {sorted(names)!r:.80}; they must be 1, 2, 3, ... without a gap, at most "
+            f"{LARGEST_LABEL}."
+        )
+    repeated = [name for name, times in Counter(names.values()).items() if times > 1]
+    if repeated:
+        raise InputError(f"{source}: two labels are called '{repeated[0]}'; give each a name of its own.")
     return names
