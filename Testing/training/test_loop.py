@@ -59,9 +59,9 @@ def make_trainer(folder: Path, dim: int = 3, **changes: object) -> Trainer:
 
 def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
-    with RunLog(tmp_path) as log:
-        trainer.fit(log, silent, lambda: False)
-        row = log.rows[-1]
+    log = RunLog(tmp_path)
+    trainer.fit(log, silent, lambda: False)
+    row = log.rows[-1]
     assert trainer.checkpoints.load_best()["dice"] > 0.99
     assert row["step"] == 60
     assert {"loss/segmentation", "dice/mean", "dice/a", "dice/b", "learning_rate"} <= row.keys()
@@ -95,6 +95,37 @@ def test_a_loss_that_is_not_finite_names_term_and_cases(tmp_path: Path) -> None:
         trainer.advance(batch)
     after = trainer.task.network.state_dict()
     assert all(torch.equal(before[n], after[n]) for n in before if "running" not in n and "tracked" not in n)
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    weight = next(trainer.task.network.parameters())
+    weight.register_hook(lambda gradient: gradient * math.inf)
+    before = weight.detach().clone()
+    with pytest.raises(InputError, match=r"the norm of the gradient is (nan|inf) for cases a, b"):
+        trainer.advance(blob_batch(0))
+    assert torch.equal(before, weight)
+    assert trainer.step == 0
+
+
+def test_what_a_loss_draws_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
+    drawn: dict[tuple[int, int], float] = {}
+
+    class Draws(Task):
+        def terms(self, batch: Batch, progress: float, autocast: torch.autocast) -> dict[str, torch.Tensor]:
+            drawn[trainer.seed, trainer.step] = float(torch.rand(()))
+            return super().terms(batch, progress, autocast)
+
+    for seed, step in ((1, 0), (1, 1), (2, 0)):
+        trainer = make_trainer(tmp_path)
+        trainer.task.__class__, trainer.seed, trainer.step = Draws, seed, step
+        trainer.advance(blob_batch(0))
+    first = dict(drawn)
+    torch.rand(7)
+    trainer.seed, trainer.step = 1, 1
+    trainer.advance(blob_batch(0))
+    assert drawn == first
+    assert len(set(drawn.values())) == 3
 
 
 def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:

@@ -149,11 +149,59 @@ def test_a_folder_is_never_overwritten_unasked(tiny_dataset: Path, tiny_recipe: 
     (options.output / "thesis.txt").write_text("mine")
     with pytest.raises(SettingsError, match="not empty, and was left as it is"):
         train(tiny_dataset, recipe, "student", options)
+    for wish in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(SettingsError, match="not a run's folder, so nothing in it was touched"):
+            train(tiny_dataset, recipe, "student", replace(options, **wish))
+    (options.output / "settings.json").write_text('{"editor": "someone else\'s"}')
     with pytest.raises(SettingsError, match="not a run's folder"):
         train(tiny_dataset, recipe, "student", replace(options, overwrite=True))
     with pytest.raises(SettingsError, match="give one of the two"):
         train(tiny_dataset, recipe, "student", replace(options, overwrite=True, resume=True))
     assert (options.output / "thesis.txt").read_text() == "mine"
+
+
+def test_overwriting_replaces_the_run_and_nothing_else(
+    tiny_dataset: Path, tiny_recipe: Path, options: RunOptions
+) -> None:
+    recipe = load_recipe(str(tiny_recipe))
+    train(tiny_dataset, recipe, "student", options)
+    (options.output / "notes.txt").write_text("mine")
+    with pytest.raises(SettingsError, match=r"--overwrite would remove .*model, which this run reads"):
+        distil(tiny_dataset, str(options.output / "model"), recipe, replace(options, overwrite=True))
+    other = load_recipe(str(tiny_recipe), ("seed=1", "student.optimization.validate_every=6"))
+    train(tiny_dataset, other, "student", replace(options, overwrite=True))
+    assert (options.output / "notes.txt").read_text() == "mine"
+    assert json.loads((options.output / "settings.json").read_text())["recipe"]["seed"] == 1
+    assert {path.name for path in (options.output / "checkpoints").iterdir()} == {"best.pt", "step-00000006.pt"}
+
+
+def test_resuming_before_the_first_checkpoint_saves_the_settings_it_runs_with(
+    tiny_dataset: Path, tiny_recipe: Path, options: RunOptions
+) -> None:
+    train(tiny_dataset, load_recipe(str(tiny_recipe)), "student", options)
+    for path in (options.output / "checkpoints").iterdir():
+        path.unlink()
+    train(tiny_dataset, load_recipe(str(tiny_recipe), ("seed=1",)), "student", replace(options, resume=True))
+    assert json.loads((options.output / "settings.json").read_text())["recipe"]["seed"] == 1
+
+
+def test_a_package_that_could_not_be_written_is_refused_before_training(
+    tiny_dataset: Path, tiny_recipe: Path, options: RunOptions
+) -> None:
+    recipe = load_recipe(str(tiny_recipe), ('package.largest_component=["nothing"]',))
+    with pytest.raises(SettingsError, match=r"largest_component names \['nothing'\], which are not labels"):
+        train(tiny_dataset, recipe, "student", options)
+    assert not options.output.exists()
+
+
+def test_a_place_that_cannot_hold_a_run_is_refused_before_the_data_are_read(
+    tiny_dataset: Path, tiny_recipe: Path, options: RunOptions
+) -> None:
+    options.output.write_text("a file")
+    for output in (options.output, options.output / "below"):
+        with pytest.raises(SettingsError, match="is not a folder; choose another place"):
+            train(tiny_dataset, load_recipe(str(tiny_recipe)), "student", RunOptions(output, on_event=pytest.fail))
+    assert options.output.read_text() == "a file"
 
 
 def test_resuming_with_other_settings_is_refused(tiny_dataset: Path, tiny_recipe: Path, options: RunOptions) -> None:

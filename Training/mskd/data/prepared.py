@@ -25,7 +25,7 @@ class PreparedCase:
         image: float32 ``[C, z, y, x]``, normalised.
         labels: uint8 ``[z, y, x]``, or None for an unlabelled case.
         spacing: (z, y, x) in mm of these arrays.
-        foreground: For each class that occurs, up to 2000 of its voxels as ``[n, 3]`` (z, y, x) indices.
+        foreground: For each class that occurs, every n-th of its voxels, at most 4000, as ``[n, 3]`` (z, y, x).
     """
 
     id: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from torch import nn
@@ -21,6 +22,7 @@ class Teacher:
         network: ``[N, C, *spatial]`` -> logits ``[N, K, *spatial]``, with ``levels()`` as SegmentationNetwork has it.
         spacing, orientation, normalization: What the network wants to see; see Manifest.
         fingerprint: SHA-256 of the file or folder it came from.
+        path: Where it came from, if that is a file or folder.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Teacher:
     orientation: str
     normalization: Normalization
     fingerprint: str
+    path: Path | None = None
 
 
 class TeacherFormat(Protocol):

@@ -28,6 +28,7 @@ class PackageTeacher:
             orientation=manifest.orientation,
             normalization=manifest.normalization,
             fingerprint=package.fingerprint,
+            path=package.path,
         )
 
 

@@ -53,6 +53,7 @@ class Trainer:
     Args:
         draw: step -> batch, a pure function.
         validate: network -> Dice on the validation cases.
+        seed: Of what a loss may draw at random (the controls of the distillation do), below 2**32.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class Trainer:
         draw: Draw,
         validate: Validate,
         checkpoints: Checkpoints,
+        seed: int = 0,
     ) -> None:
         self.task, self.settings, self.device = task, settings, device
         self.draw, self.validate, self.checkpoints = draw, validate, checkpoints
-        self.average = average
+        self.average, self.seed = average, seed
         self.parameters = [*task.network.parameters(), *task.criterion.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, settings.learning_rate, weight_decay=settings.weight_decay)
         low = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bfloat16(device))
@@ -118,30 +120,39 @@ class Trainer:
                     self.checkpoints.save(self.step, self.state())
 
     def advance(self, batch: Batch) -> float:
-        """One optimiser step on one batch; returns the loss."""
+        """One optimiser step on one batch; returns the loss.
+
+        Raises:
+            InputError: a term or the gradient is not finite; the weights are as they were.
+        """
         layout = channels_last(batch.images.ndim - 2)
         images = batch.images.to(self.device, memory_format=layout)
         labels = None if batch.labels is None else batch.labels.to(self.device)
         progress = self.step / self.settings.steps
+        torch.manual_seed(self.seed << 31 | self.step)  # so that this step draws the same after a resumption
         terms = self.task.terms(Batch(images, labels, batch.cases), progress, self.autocast)
         values = {name: float(term.detach()) for name, term in terms.items()}
         for name, value in values.items():
-            if not math.isfinite(value):
-                raise InputError(
-                    f"Step {self.step + 1}: the loss term '{name}' is {value} for cases {', '.join(batch.cases)}; look "
-                    "at these images, or lower optimization.learning_rate. The last checkpoint is untouched."
-                )
-            self._sums[name] += value
-        self._sums["steps"] += 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.settings)
+            self._require_finite(value, f"the loss term '{name}'", batch)
         self.optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
-        nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
+        self._require_finite(norm, "the norm of the gradient", batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.settings)
         self.optimizer.step()
         self.average.update_parameters(self.task.network)
+        for name, value in {**values, "steps": 1.0}.items():
+            self._sums[name] += value
         self.step += 1
         return sum(values.values())
+
+    def _require_finite(self, value: float, what: str, batch: Batch) -> None:
+        if not math.isfinite(value):
+            raise InputError(
+                f"Step {self.step + 1}: {what} is {value} for cases {', '.join(batch.cases)}; look at these images, or "
+                "lower optimization.learning_rate. The last checkpoint is untouched."
+            )
 
     def _validate(self, log: RunLog, on_event: Listener, seconds: float) -> None:
         network = self.average.module

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from mskd.data import open_dataset
@@ -17,6 +18,7 @@ from mskd.data.prepared import PreparedCase
 from mskd.distillation.criterion import Distillation
 from mskd.errors import SettingsError
 from mskd.events import CancelCheck, Listener, never, silent
+from mskd.files import require_writable_folder, write_text
 from mskd.inference.environment import choose_device, keep_freed_memory
 from mskd.networks import SegmentationNetwork, build_network
 from mskd.networks.base import to_device
@@ -31,10 +33,12 @@ from mskd.training.manifest import make_manifest, versions
 from mskd.training.rundata import RunData, RunInput, prepare_run
 from mskd.training.settings import Recipe, Role
 from mskd.training.task import DistillationTask, Task
-from mskd.training.validation import chance_dice, predict, validate
+from mskd.training.validation import Validation, chance_dice, measure, predict, validate
 
 RoleName = Literal["teacher", "student"]
 CHANCE_MARGIN = 0.1
+# What a run writes, its settings last: a folder whose removal was interrupted is still a run's.
+RUN_FILES = ("model", "checkpoints", "tensorboard", "metrics.csv", "metrics.jsonl", "split.json", "settings.json")
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,14 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
     device = choose_device(options.device)
     dim, chosen = len(recipe.input.patch), recipe.role(role)
     dataset = open_dataset(path)
-    spec = network_spec(chosen, dim, len(dataset.channels), len(dataset.labels) + 1)
+    spec = network_spec(chosen, role, dim, len(dataset.channels), len(dataset.labels) + 1)
     torch.manual_seed(recipe.seed)
     network = to_device(build_network(spec, source=f"[{role}]"), device, dim)
     if teacher is not None:
         sees = RunInput.of(recipe)
         wanted = (sees.spacing, sees.orientation, sees.normalization)
         require_same_task(teacher, dim, dataset.labels, len(dataset.channels), wanted)
-    _check_folder(options)
+    _check_folder(options, [dataset.path, *([teacher.path] if teacher and teacher.path else [])])
     data = prepare_run(
         dataset,
         recipe,
@@ -81,55 +85,77 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
     )
     if teacher is not None:
         _require_better_than_chance(teacher, data, device)
+    nothing = Validation(np.empty((0, len(data.labels))), tuple(label.name for label in data.labels))
+    make_manifest(recipe, role, spec, data, teacher, nothing)  # a fault in it must not wait for the last step
     trainer = _trainer(network, teacher, recipe, role, data, device, options)
-    _open_folder(options, recipe, role, teacher, data)
     resumed = trainer.checkpoints.load_last() if options.resume else None
-    if resumed is not None:
+    if resumed is None:
+        _start_folder(options, recipe, role, teacher, data)
+    else:
         trainer.load(resumed)
-    with RunLog(options.output, trainer.step) as log:
-        trainer.fit(log, options.on_event, options.cancelled)
+    trainer.fit(RunLog(options.output, trainer.step), options.on_event, options.cancelled)
     network.load_state_dict(trainer.checkpoints.load_best()["network"])
     result = validate(network.eval(), data.validation, data.labels, dim, device)
     manifest = make_manifest(recipe, role, spec, data, teacher, result)
     return save_package(options.output / "model", manifest, network.cpu(), overwrite=True)
 
 
-def network_spec(role: Role, dim: int, channels: int, classes: int) -> NetworkSpec:
+def network_spec(role: Role, name: RoleName, dim: int, channels: int, classes: int) -> NetworkSpec:
     """The recipe's network, completed with what the data decide."""
     decided = {"dim": dim, "in_channels": channels, "classes": classes}
     clash = sorted(decided.keys() & role.arguments.keys())
     if clash:
-        raise SettingsError(f"[...arguments] sets {clash}, which the data decide; remove it from the recipe.")
+        raise SettingsError(f"[{name}.arguments] sets {clash}, which the data decide; remove it from the recipe.")
     return NetworkSpec(name=role.network, arguments={**decided, **role.arguments})
 
 
-def _check_folder(options: RunOptions) -> None:
+def _check_folder(options: RunOptions, needed: Sequence[Path]) -> None:
     """Refuse to write into a folder that holds something, before any work is done.
 
+    Args:
+        needed: What the run reads, which it must not replace.
+
     Raises:
-        SettingsError: the folder is not empty and neither resume nor overwrite was asked for.
+        SettingsError: the folder is not writable, holds something that is no run, or holds a run and neither resume
+            nor overwrite was asked for; or overwriting it would remove what the run reads.
     """
     output = options.output
     if options.resume and options.overwrite:
         raise SettingsError("--resume continues a run and --overwrite replaces it; give one of the two.")
-    if output.is_file():
-        raise SettingsError(f"--output {output}: this is a file; give a folder for the run.")
-    if not output.exists() or not any(output.iterdir()) or options.resume:
+    require_writable_folder(output, "--output")
+    if not output.exists() or not any(output.iterdir()):
         return
-    if not options.overwrite:
+    if not options.resume and not options.overwrite:
         raise SettingsError(
             f"--output {output}: this folder is not empty, and was left as it is; continue the run in it with "
             "--resume, replace it with --overwrite, or choose another."
         )
-    if not (output / "settings.json").is_file():
-        raise SettingsError(f"--output {output}: this is not a run's folder, so --overwrite will not delete it.")
+    if not _is_run(output):
+        raise SettingsError(
+            f"--output {output}: this folder is not empty and not a run's folder, so nothing in it was touched; choose "
+            "another."
+        )
+    inside = [path for path in needed if path.resolve().is_relative_to(output.resolve())]
+    if options.overwrite and inside:
+        raise SettingsError(
+            f"--output {output}: --overwrite would remove {inside[0]}, which this run reads; choose another."
+        )
 
 
-def _open_folder(options: RunOptions, recipe: Recipe, role: RoleName, teacher: Teacher | None, data: RunData) -> None:
-    """Create (or with ``overwrite`` replace) the run's folder, with its settings and its split."""
+def _is_run(folder: Path) -> bool:
+    try:
+        return "recipe_sha256" in json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _start_folder(options: RunOptions, recipe: Recipe, role: RoleName, teacher: Teacher | None, data: RunData) -> None:
+    """Make the run's folder with its settings and its split; of an earlier run, remove what a run writes."""
     output = options.output
-    if options.overwrite and output.exists():
-        shutil.rmtree(output)
+    for name in RUN_FILES if options.overwrite else ():
+        remove = shutil.rmtree if (output / name).is_dir() else Path.unlink
+        if (output / name).exists():
+            remove(output / name)
     output.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {
         "role": role,
@@ -140,9 +166,8 @@ def _open_folder(options: RunOptions, recipe: Recipe, role: RoleName, teacher: T
         "recipe_sha256": recipe.digest(role, teacher is not None),
         "versions": versions(),
     }
-    if not (options.resume and (output / "settings.json").is_file()):
-        (output / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        data.split.save(output / "split.json")
+    write_text(output / "settings.json", json.dumps(settings, indent=1) + "\n")
+    data.split.save(output / "split.json")
 
 
 def _require_better_than_chance(teacher: Teacher, data: RunData, device: torch.device) -> None:
@@ -153,8 +178,8 @@ def _require_better_than_chance(teacher: Teacher, data: RunData, device: torch.d
     """
     cases = data.validation or data.train
     network = teacher.network.to(device).eval()
-    score = validate(network, cases, data.labels, teacher.dim, device).dice
     predictions = [predict(network, case, teacher.dim, device) for case in cases]
+    score = measure(predictions, cases, data.labels).dice
     chance = chance_dice(cases, predictions, len(data.labels) + 1)
     if not score > chance + CHANCE_MARGIN:
         raise SettingsError(
@@ -191,6 +216,7 @@ def _trainer(
         _drawer(recipe, role, data),
         lambda candidate: validate(candidate, data.validation, data.labels, network.dim, device),
         Checkpoints(options.output / "checkpoints", digest),
+        recipe.seed,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,13 +34,13 @@ class Validation:
         return _mean(np.array(list(self.per_label.values())))
 
     def metrics(self) -> tuple[Metric, ...]:
-        """Mean and standard deviation over cases, for the model package."""
+        """Mean and standard deviation (of the sample, as in evaluation tables) over cases, for the model package."""
         found = []
         for column, name in enumerate(self.labels):
             values = self.scores[:, column]
             values = values[~np.isnan(values)]
             if len(values):
-                mean, std = float(values.mean()), float(values.std())
+                mean, std = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
                 found.append(
                     Metric(metric="dice", label=name, mean=mean, std=std, cases=len(values), split="validation")
                 )
@@ -71,10 +71,15 @@ def validate(
     network: nn.Module, cases: Sequence[PreparedCase], labels: Sequence[Label], dim: int, device: torch.device
 ) -> Validation:
     """Dice of every label in every labelled case."""
+    return measure((predict(network, case, dim, device) for case in cases), cases, labels)
+
+
+def measure(predictions: Iterable[np.ndarray], cases: Sequence[PreparedCase], labels: Sequence[Label]) -> Validation:
+    """Dice of predictions, one per case."""
     scores = np.full((len(cases), len(labels)), np.nan)
-    for row, case in enumerate(cases):
+    for row, (prediction, case) in enumerate(zip(predictions, cases, strict=True)):
         if case.labels is not None:
-            scores[row] = per_class_dice(predict(network, case, dim, device), case.labels, len(labels) + 1)
+            scores[row] = per_class_dice(prediction, case.labels, len(labels) + 1)
     return Validation(scores, tuple(label.name for label in labels))
 
 
