@@ -81,6 +81,12 @@ def test_train_segment_evaluate(
         (["info", "{out}"], 4, "out"),
         (["segment", "{recipe}", "--model", "{model}", "--output", "{out}.nrrd"], 3, "tiny.toml"),
         (["segment"], 2, ""),
+        (["train", "{data}/dataset.json", "--recipe", "{recipe}", "--output", "{out}"], 3, "this is a file; give the"),
+        (["train", "{data}", "--recipe", "{recipe}", "--output", "{recipe}/x"], 2, "tiny.toml is not a folder"),
+        (["evaluate", "{data}", "--model", "x", "--output", "{recipe}/x.json"], 2, "tiny.toml is not a folder"),
+        (["evaluate", "{data}", "--model", "x", "--output", "{recipe}"], 2, "ends in .json"),
+        (["evaluate", "{data}", "--model", "x", "--output", "{out}/x.json", "--split", "a:b"], 2, "'b' is not a part"),
+        (["evaluate", "{data}", "--model", "x", "--output", "{out}/x.json"], 4, "There is no model 'x'"),
     ],
 )
 def test_faults_end_with_a_sentence_and_their_code(
@@ -101,6 +107,93 @@ def test_faults_end_with_a_sentence_and_their_code(
     assert sentence in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_class_that_is_nowhere_and_a_number_without_a_name(
+    tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_dataset / "dataset.json"
+    description = json.loads(path.read_text())
+    for labels, sentence in (
+        ({"0": "background", "1": "bright"}, "voxels have the value 2, which the data set does not name"),
+        ({"0": "background", "1": "bright", "2": "dark", "3": "none"}, "'none' (value 3) occurs in none of the 6"),
+    ):
+        path.write_text(json.dumps({**description, "labels": labels}))
+        assert run("train", tiny_dataset, "--recipe", tiny_recipe, "--output", tmp_path / "out", "--device", "cpu") == 3
+        assert sentence in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "sentence"),
+    [
+        (OSError(28, "No space left on device", "here"), 3, "here: No space left on device; make room"),
+        (MemoryError(), 5, "Out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), 5, "Out of memory"),
+        (RuntimeError("a bug"), 1, "Unexpected RuntimeError (a bug); please report it"),
+        (KeyboardInterrupt(), 130, "Cancelled"),
+        (ModuleNotFoundError("", name="monai.losses"), 2, "'monai' is missing; to train and evaluate, install mskd[tr"),
+        (ModuleNotFoundError("", name="safetensors"), 2, "'safetensors' is missing; install mskd again"),
+    ],
+)
+def test_whatever_happens_ends_with_a_sentence(
+    fault: BaseException, code: int, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("mskd.package.open_package", fail)
+    assert run("info", "anything") == code
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_without_the_train_extra_segmenting_works_and_training_names_it(
+    tiny_dataset: Path, tiny_recipe: Path, model: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import sys\n"
+        "for name in ('monai', 'tensorboard', 'matplotlib', 'scipy'): sys.modules[name] = None\n"
+        "from mskd.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "Training"), "OMP_NUM_THREADS": "1"}
+
+    def bare(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program, *map(str, words)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    image, output = tiny_dataset / "imagesTr/case_0.nii.gz", tmp_path / "out.nrrd"
+    done = bare("segment", image, "--model", model, "--output", output, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert output.is_file()
+    done = bare("train", tiny_dataset, "--recipe", tiny_recipe, "--output", tmp_path / "run")
+    assert done.returncode == 2
+    assert "is missing; to train and evaluate, install mskd[train]." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_stops_training_with_a_sentence(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    program = (
+        "import resource, sys\n"
+        "from mskd.training import run\n"
+        "plain = run.Trainer.fit\n"
+        "def fit(*words):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
+        "    return plain(*words)\n"
+        "run.Trainer.fit = fit\n"
+        "from mskd.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "Training"), "OMP_NUM_THREADS": "1"}
+    words = ["train", tiny_dataset, "--recipe", tiny_recipe, "--output", tmp_path / "run", "--role", "student"]
+    command = [sys.executable, "-c", program, *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert "metrics.jsonl cannot be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from mskd import __version__
 from mskd.errors import MSKDError
 
+# Of the extra that `pip install .` leaves out.
+TRAIN_PACKAGES = ("monai", "tensorboard", "matplotlib", "scipy")
 # In the order in which --help lists them.
 COMMANDS = ("demo", "segment", "train", "distill", "evaluate", "info")
 
@@ -54,12 +56,28 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [word for word in arguments if word != "--debug"]
     try:
         app(arguments, prog_name="mskd")
-    except (MSKDError, KeyboardInterrupt, MemoryError, ImportError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        sentence, code = _explain(error)
-        typer.echo(f"mskd: {sentence}", err=True)
-        sys.exit(code)
+    except SystemExit as ended:
+        if not _interrupted(ended):
+            raise
+        _end(KeyboardInterrupt(), debug)
+    except (Exception, KeyboardInterrupt) as error:
+        _end(error, debug)
+
+
+def _interrupted(ended: SystemExit) -> bool:
+    """Whether Ctrl-C is behind an exit: typer turns it into one, whose code depends on its version."""
+    cause: BaseException | None = ended
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
+
+
+def _end(error: BaseException, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    sentence, code = _explain(error)
+    typer.echo(f"mskd: {sentence}", err=True)
+    sys.exit(code)
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
@@ -68,8 +86,21 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "Cancelled.", 130
-    if isinstance(error, MemoryError):
-        return "Out of memory; close other programs, or give a smaller --roi.", 5
+    if _is_out_of_memory(error):
+        return "Out of memory; close other programs, segment a smaller --roi, or train on a smaller batch or patch.", 5
     if isinstance(error, ModuleNotFoundError):
-        return f"The Python package '{error.name}' is missing; install the extra that needs it: mskd[train].", 2
-    return f"{error}", 3 if isinstance(error, OSError) else 2
+        name = (error.name or "").split(".")[0]
+        remedy = "to train and evaluate, install mskd[train]" if name in TRAIN_PACKAGES else "install mskd again"
+        return f"The Python package '{name}' is missing; {remedy}.", 2
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or error}; make room, or choose a place that can be read and written.", 3
+    return f"Unexpected {type(error).__name__} ({error}); please report it with what --debug shows.", 1
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:  # seconds to import, and nothing else fills the memory
+        return isinstance(error, MemoryError)
+    from mskd.inference.memory import is_out_of_memory
+
+    return is_out_of_memory(error)

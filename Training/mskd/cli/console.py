@@ -29,18 +29,20 @@ def progress_listener(title: str = "") -> Iterator[Listener]:
     """A listener that draws one progress bar per phase; without a terminal it prints one line per finished phase."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
 
         def listen(event: Event) -> None:
             if event.phase == "validate":
-                progress.console.print(f"{title}step {event.done} of {event.total}: {event.text}", highlight=False)
+                progress.console.print(
+                    f"{title}step {event.done} of {event.total}: {event.text}", highlight=False, markup=False
+                )
                 return
             if event.phase not in tasks:
                 tasks[event.phase] = progress.add_task(f"{title}{event.phase}", total=None, text="")
@@ -48,7 +50,7 @@ def progress_listener(title: str = "") -> Iterator[Listener]:
             progress.update(tasks[event.phase], completed=event.done, total=total, text=event.text)
             if event.total and event.done >= event.total:
                 if not console.is_terminal:
-                    console.print(f"{title}{event.phase}: {event.total} done", highlight=False)
+                    console.print(f"{title}{event.phase}: {event.total} done", highlight=False, markup=False)
                 progress.stop_task(tasks.pop(event.phase))
 
         yield listen

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.table import Table
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Package folder, .mskd.zip, or a bundled model's name.")]
@@ -72,12 +73,11 @@ def models() -> None:
         try:
             manifest = open_package(path).manifest
         except PackageError as fault:
-            table.add_row(name, f"refused: {fault}", "", "", "")
+            table.add_row(name, escape(f"refused: {fault}"), "", "", "")
             continue
         channels = ", ".join(f"{channel.name} ({channel.modality})" for channel in manifest.channels)
-        table.add_row(
-            name, manifest.title, channels, ", ".join(label.name for label in manifest.labels), manifest.licence
-        )
+        labels = ", ".join(label.name for label in manifest.labels)
+        table.add_row(name, *map(escape, (manifest.title, channels, labels, manifest.licence)))
     Console().print(table)
 
 
