@@ -12,6 +12,7 @@ from .transport import Transport
 
 PROTOCOL = 1
 GRACE_SECONDS = 5.0
+START_SECONDS = 180.0
 TERMINAL = ("result", "error", "cancelled")
 
 Message = dict[str, Any]
@@ -25,6 +26,7 @@ class WorkerClient:
         command: Gives the program and its arguments.
         environment: Gives the worker's environment.
         grace: Seconds between asking a worker to cancel and killing it.
+        patience: Seconds for a new worker to say that it is ready (its first import of torch is slow).
     """
 
     def __init__(
@@ -33,13 +35,15 @@ class WorkerClient:
         command: Callable[[], Sequence[str]],
         environment: Callable[[], Mapping[str, str]],
         grace: float = GRACE_SECONDS,
+        patience: float = START_SECONDS,
     ) -> None:
         self._new_transport, self._command, self._environment = transport, command, environment
-        self._grace = grace
+        self._grace, self._patience = grace, patience
         self._transport: Transport | None = None
         self._listener: Callable[[Message], None] | None = None
         self._run_id = 0
         self._kill_at: float | None = None
+        self._ready_by: float | None = None
 
     @property
     def busy(self) -> bool:
@@ -72,11 +76,16 @@ class WorkerClient:
             self._send({"type": "cancel", "id": self._run_id})
 
     def poll(self, timeout: float = 0.0) -> None:
-        """Deliver what has arrived, and enforce a cancel. Call it again and again while busy."""
+        """Deliver what has arrived, and enforce a cancel and a start in time. Call it again and again while busy."""
         if self._transport is not None:
             self._transport.poll(timeout)
         if self._kill_at is not None and self._transport is not None and time.monotonic() >= self._kill_at:
             self._discard()
+        if self._ready_by is not None and self._transport is not None and time.monotonic() >= self._ready_by:
+            self._discard(
+                f"The segmentation engine did not start within {self._patience:.0f} seconds; restart Slicer and try "
+                "again."
+            )
 
     def stop(self) -> None:
         """End the worker; a run in progress is answered with ``cancelled``."""
@@ -107,6 +116,7 @@ class WorkerClient:
         except OSError as failure:
             raise SegmentationError(f"'{command[0]}' cannot be started ({failure}); reinstall MSKD.") from failure
         self._transport = transport
+        self._ready_by = time.monotonic() + self._patience
         self._send({"type": "hello"})
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -119,11 +129,15 @@ class WorkerClient:
             kind = message["type"]
         except (ValueError, KeyError, TypeError):
             return  # A library that prints to standard output does no harm.
-        if kind == "ready" and message.get("protocol") != PROTOCOL:
-            theirs = message.get("protocol")
-            self._discard(f"The segmentation engine speaks protocol {theirs}, this panel {PROTOCOL}; reinstall MSKD.")
+        if kind == "ready":
+            self._on_ready(message.get("protocol"))
         elif self._listener is not None and message.get("id") == self._run_id:
             self._answer(message) if kind in TERMINAL else self._listener(message)
+
+    def _on_ready(self, protocol: object) -> None:
+        self._ready_by = None
+        if protocol != PROTOCOL:
+            self._discard(f"The segmentation engine speaks protocol {protocol}, this panel {PROTOCOL}; reinstall MSKD.")
 
     def _on_end(self, code: int | None) -> None:
         words = self._transport.last_words() if self._transport is not None else ""

@@ -31,10 +31,15 @@ def package_root(module_folder: Path) -> Path:
 
 
 def worker_command() -> list[str]:
-    """Slicer's own Python running the worker; outside Slicer this Python."""
+    """Slicer's own Python running the worker; outside Slicer this Python.
+
+    Inside Slicer that is ``python-real``, as for Slicer's own command-line modules: it needs the environment that
+    Slicer runs in. ``PythonSlicer`` is a launcher of it, which does not pass standard input on under every system.
+    """
     suffix = ".exe" if os.name == "nt" else ""
     beside = Path(sys.executable).with_name(f"PythonSlicer{suffix}")
-    python = shutil.which("PythonSlicer") or (str(beside) if beside.is_file() else sys.executable)
+    real = shutil.which("python-real") if "PYTHONHOME" in os.environ else None
+    python = real or shutil.which("PythonSlicer") or (str(beside) if beside.is_file() else sys.executable)
     return [python, "-m", WORKER_MODULE]
 
 
@@ -46,6 +51,8 @@ def worker_environment(module_folder: Path, base: Mapping[str, str] | None = Non
     environment["PYTHONIOENCODING"] = "utf-8"
     # Otherwise -m puts the working folder first, and a user's queue.py there would be taken for Python's own.
     environment["PYTHONSAFEPATH"] = "1"
+    if "PYTHONHOME" in environment:
+        environment["PYTHONNOUSERSITE"] = "1"  # As PythonSlicer: what pip put beside Slicer stays out of it.
     if sys.platform.startswith("linux"):
         environment.update(KEEP_MEMORY)
     return environment

@@ -1,4 +1,4 @@
-"""Ending a process with its descendants: Slicer's Python starts through a launcher that leaves its child alive."""
+"""Ending a process with its descendants: Slicer's Python may start through a launcher that leaves its child alive."""
 
 from __future__ import annotations
 

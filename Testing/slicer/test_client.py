@@ -66,6 +66,23 @@ def test_events_come_in_order_and_then_the_result(client: WorkerClient, ask) -> 
     assert not client.busy
 
 
+def test_a_worker_that_hears_nothing_is_given_up(ask) -> None:
+    deaf = [sys.executable, "-c", "import time; time.sleep(600)"]
+    client = WorkerClient(SubprocessTransport, lambda: deaf, lambda: dict(os.environ), patience=1.0)
+    answer = wait(client, ask(client, "toy"))
+    assert answer["type"] == "error"
+    assert "did not start within 1 seconds" in answer["message"]
+    assert not client.alive
+
+
+def test_a_run_may_take_longer_than_a_start(client: WorkerClient, ask) -> None:
+    messages = ask(client, "slow")
+    wait(client, messages, ("event",))
+    assert client._ready_by is None
+    client.cancel()
+    assert wait(client, messages)["type"] == "cancelled"
+
+
 def test_the_worker_stays_warm(client: WorkerClient, ask) -> None:
     wait(client, ask(client, "toy"))
     process = client._transport._process.pid

@@ -60,12 +60,29 @@ def test_the_allocator_is_told_to_keep_memory_on_linux(root: Path, monkeypatch, 
     assert set(KEEP_MEMORY) == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
 
 
-def test_the_worker_runs_in_slicers_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    launcher = tmp_path / "PythonSlicer"
-    launcher.write_text("#!/bin/sh\n")
-    launcher.chmod(0o755)
+@pytest.mark.parametrize(
+    ("there", "home", "chosen"),
+    [
+        (["PythonSlicer", "python-real"], "/opt/Slicer/lib/Python", "python-real"),
+        (["PythonSlicer", "python-real"], None, "PythonSlicer"),
+        (["PythonSlicer"], "/opt/Slicer/lib/Python", "PythonSlicer"),
+    ],
+)
+def test_the_worker_runs_in_slicers_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[str], home: str | None, chosen: str
+) -> None:
+    for name in there:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert worker_command() == [str(launcher), "-m", "mskd.inference.worker"]
+    monkeypatch.setenv("PYTHONHOME", home) if home else monkeypatch.delenv("PYTHONHOME", raising=False)
+    assert worker_command() == [str(tmp_path / chosen), "-m", "mskd.inference.worker"]
+
+
+def test_packages_of_the_user_stay_out_of_slicers_python(root: Path) -> None:
+    inside = worker_environment(root / "MSKDSegmentation", {"PYTHONHOME": "/opt/Slicer/lib/Python"})
+    assert inside["PYTHONNOUSERSITE"] == "1"
+    assert "PYTHONNOUSERSITE" not in worker_environment(root / "MSKDSegmentation", {})
 
 
 def test_outside_slicer_it_runs_in_this_python(monkeypatch: pytest.MonkeyPatch) -> None:
