@@ -30,13 +30,11 @@ class MSKDSegmentation(ScriptedLoadableModule):
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations", "Markups"]
         self.parent.contributors = ["MSKD contributors"]
-        self.parent.helpText = (
-            _(
-                "Segments a volume in seconds with a light network distilled from a heavy one. Choose a volume and a "
-                "model, draw a region where the model asks for one, and press Apply. For research use only."
-            )
-            + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>'
+        self.parent.helpText = _(
+            "Segments a volume in seconds with a light network distilled from a heavy one. Choose a volume and a "
+            "model, draw a region where the model asks for one, and press Apply. For research use only."
         )
+        self.parent.helpText += f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>'
         self.parent.acknowledgementText = _(
             "Structured knowledge distillation after Zhao et al., Computers in Biology and Medicine 164:107284, 2023."
         )
