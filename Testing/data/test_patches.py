@@ -87,6 +87,14 @@ def test_identity_warp_equals_crop() -> None:
     assert torch.equal(mask, crop(labels[None], centre, patch)[0])
 
 
+def test_a_single_slice_is_not_smeared_along_its_axis() -> None:
+    volume, labels = torch.ones(1, 1, 6, 6), torch.ones(1, 6, 6, dtype=torch.uint8)
+    centre, patch = np.array([0.0, 2.5, 2.5]), (3, 6, 6)
+    moved, mask = warp(volume, labels, centre, np.eye(3), None, patch)
+    assert torch.allclose(moved, crop(volume, centre, patch), atol=1e-4)
+    assert torch.equal(mask, crop(labels[None], centre, patch)[0])
+
+
 def test_rotation_is_rigid_in_millimetres() -> None:
     spacing = (5.0, 1.0, 2.0)
     for seed in range(10):

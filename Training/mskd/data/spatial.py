@@ -72,6 +72,9 @@ def warp(
         labels: ``[*spatial]`` uint8 or None; each class is interpolated linearly and the largest wins.
         shift: ``[dim, *patch]`` voxels, or None.
     """
+    if 1 in image.shape[1:]:  # for grid_sample every coordinate along such an axis is that one voxel
+        grow = [amount for side in reversed(image.shape[1:]) for amount in (0, int(side == 1))]
+        image, labels = F.pad(image, grow), None if labels is None else F.pad(labels, grow)
     axes = [np.arange(side, dtype=np.float32) - (side - 1) / 2 for side in patch]
     offsets = np.stack(np.meshgrid(*axes, indexing="ij"))
     flat = matrix.astype(np.float32) @ offsets.reshape(len(patch), -1) + centre[:, None].astype(np.float32)
