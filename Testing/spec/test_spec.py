@@ -45,7 +45,7 @@ def test_a_manifest_survives_json() -> None:
         ({"labels": [{"value": 2, "name": "a", "color": [1, 2, 3]}]}, "must be 1, 2, 3"),
         ({"labels": [{"value": v, "name": "a", "color": [1, 2, 3]} for v in (1, 2)]}, "must differ"),
         ({"labels": [{"value": 1, "name": "a", "color": [1, 2, 256]}]}, "256"),
-        ({"largest_component": ["c"]}, "not labels of this model"),
+        ({"largest_component": ["c"]}, "model.json: largest_component names ['c'], which are not labels of this model"),
         ({"normalization": {"name": "zscore", "mean": 1.0}}, "belong to clip_zscore"),
         ({"normalization": {"name": "clip_zscore", "mean": 1.0}}, "needs lower, upper, mean and std"),
         ({"files": {"weights.safetensors": "abc"}}, "files.weights.safetensors"),

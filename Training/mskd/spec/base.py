@@ -46,6 +46,8 @@ def _sentence(model: type[BaseModel], fault: Any) -> str:
     if fault["type"] == "missing":
         return f"'{location}' is missing; add it."
     reason = fault["msg"].removeprefix("Value error, ").rstrip(".")
+    if not fault["loc"] and fault["type"] == "value_error":
+        return f"{reason}."
     return f"'{location}' is {_short(fault['input'])}: {reason}."
 
 
