@@ -210,6 +210,28 @@ def wait_for(process: subprocess.Popen[str], ready: Path, seconds: float = 120) 
         time.sleep(0.05)
 
 
+def test_ctrl_c_in_evaluation_leaves_no_table(tiny_dataset: Path, model: Path, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from mskd.evaluation import run\n"
+        "plain = run.read_case\n"
+        "def read_case(dataset, case):\n"
+        "    if case.id == 'case_2': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return plain(dataset, case)\n"
+        "run.read_case = read_case\n"
+        "from mskd.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "Training"), "OMP_NUM_THREADS": "1"}
+    words = ["evaluate", tiny_dataset, "--model", model, "--output", tmp_path / "new" / "table.json"]
+    command = [sys.executable, "-c", program, *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert "ancelled" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_ctrl_c_in_training_leaves_a_checkpoint_and_exits_130(
     tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
