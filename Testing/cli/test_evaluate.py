@@ -35,7 +35,7 @@ def call(output: Path, **changes: object) -> None:
 def test_existing_tables_are_kept_before_anything_is_read(tmp_path: Path) -> None:
     for name in ("table.json", "table.md"):
         (tmp_path / name).write_text("mine")
-        with pytest.raises(SettingsError, match=f"{name}: this file exists and was kept"):
+        with pytest.raises(SettingsError, match=f"{name}: this file exists already and was kept"):
             call(tmp_path / "table.json")
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
