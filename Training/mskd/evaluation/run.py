@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from mskd.evaluation.table import Row, Table
 from mskd.events import CancelCheck, Event, Listener, never, silent
 from mskd.inference import Engine
 from mskd.networks import count_parameters
+from mskd.package import Package
 from mskd.spec import Label
 
 
@@ -59,18 +61,23 @@ def evaluate(
         reports.append(result.report)
         on_event(Event("evaluate", index + 1, len(cases)))
     about = {
-        "model": {
-            "name": manifest.name,
-            "version": manifest.version,
-            "fingerprint": engine.package.fingerprint,
-            "parameters": count_parameters(engine.package.load_network()),
-        },
+        "model": describe(engine.package),
         "dataset": {"name": dataset.name, "part": part, "cases": [case.id for case in cases]},
         "device": reports[0]["device"],
         "versions": reports[0]["versions"],
         "milliseconds_per_case": float(np.mean([report["milliseconds"]["total"] for report in reports])),
     }
     return Table(tuple(rows), tuple(ours.name for ours, _ in pairs), tolerance, about)
+
+
+def describe(package: Package) -> dict[str, Any]:
+    """Which model a table is about."""
+    return {
+        "name": package.manifest.name,
+        "version": package.manifest.version,
+        "fingerprint": package.fingerprint,
+        "parameters": count_parameters(package.load_network()),
+    }
 
 
 def match_labels(model: Sequence[Label], dataset: Sequence[Label]) -> list[tuple[Label, Label]]:
