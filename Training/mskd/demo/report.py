@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -148,12 +150,24 @@ def _next(demo: Demo) -> str:
 
 def next_steps(model: Path, output: Path) -> list[tuple[str, str]]:
     """(what it does, command) for whoever has just seen the demo."""
+    mskd = _program()
     return [
-        ("what the student is", f"mskd info {model}"),
-        ("segment a volume with it", f"mskd segment {output / 'volume.nii.gz'} --model {model} --output mine.seg.nrrd"),
-        ("train a teacher on your own data set", "mskd train DATASET --recipe hippocampus --output runs/teacher"),
+        ("what the student is", f"{mskd} info {model}"),
+        (
+            "segment a volume with it",
+            f"{mskd} segment {output / 'volume.nii.gz'} --model {model} --output mine.seg.nrrd",
+        ),
+        ("train a teacher on your own data set", f"{mskd} train DATASET --recipe hippocampus --output runs/teacher"),
         (
             "distil a student from it",
-            "mskd distill DATASET --teacher runs/teacher/model --recipe hippocampus --output runs/student",
+            f"{mskd} distill DATASET --teacher runs/teacher/model --recipe hippocampus --output runs/student",
         ),
     ]
+
+
+def _program() -> str:
+    """How to start mskd from this folder: by its name, or in the environment that `make demo` made."""
+    here = Path(sys.prefix) / "bin" / "mskd"
+    if shutil.which("mskd") or not here.is_file():
+        return "mskd"
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)

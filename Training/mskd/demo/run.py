@@ -189,6 +189,7 @@ def _evaluate(settings: DemoSettings, models: list[Model], split: Split) -> dict
             dataset,
             cases,
             part="test",
+            tolerance=max(settings.spacing),  # one voxel
             on_event=_prefixed(settings, model.name),
             cancelled=settings.cancelled,
         )
