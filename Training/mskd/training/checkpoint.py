@@ -70,11 +70,12 @@ class Checkpoints:
                 os.fsync(file.fileno())
             partial.replace(path)
         except (OSError, RuntimeError) as fault:
-            partial.unlink(missing_ok=True)
             raise InputError(
                 f"{path}: the checkpoint could not be written ({fault}); the previous one is untouched. Free some disk "
                 "space and continue with --resume."
             ) from fault
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
