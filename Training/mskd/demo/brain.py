@@ -24,8 +24,8 @@ FETCH_SECONDS = 120
 PHASE = "brain template"
 # RAS mm of the MNI152 space: about 5 mm around each hippocampus, the size of the crops the model was trained on.
 BOXES = {
-    "left": Region((-44.0, -47.0, -31.0), (-9.0, 4.0, 4.0)),
-    "right": Region((9.0, -47.0, -31.0), (44.0, 4.0, 4.0)),
+    "left": Region((-44.0, -50.0, -29.0), (-9.0, 1.0, 6.0)),
+    "right": Region((9.0, -50.0, -29.0), (44.0, 1.0, 6.0)),
 }
 NOTICE = """\
 t1.nii.gz is the MNI152 T1 template (ICBM 2009a nonlinear symmetric), as redistributed in the Python package nilearn
