@@ -1,4 +1,4 @@
-"""Says in one sentence which system libraries the tests lack (Qt, without a screen, loads them); standard library only."""
+"""Says in one sentence which system libraries Qt needs for the tests and are missing; standard library only."""
 
 from __future__ import annotations
 
