@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +140,24 @@ def threshold_package(tmp_path_factory: pytest.TempPathFactory, threshold_networ
         return save_package(tmp_path_factory.mktemp("package") / "model", *threshold_network(*arguments, **changes))
 
     return make
+
+
+@contextmanager
+def _files_up_to(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """``with full_disk(n):`` no file may grow beyond ``n`` bytes, as on a disk that is full.
+
+    Hold it around the call alone: pytest's own output may be a file too.
+    """
+    return _files_up_to

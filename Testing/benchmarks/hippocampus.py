@@ -122,7 +122,8 @@ def main() -> None:
     for row, table in tables.items():
         (RESULTS / f"hippocampus.{row}.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     package = open_package(options.runs / "mskd" / "model")
-    metrics = tuple(entry for row, (_, network) in RUNS.items() for entry in metrics_of(tables[row], network))
+    ours_first = reversed(RUNS.items())
+    metrics = tuple(entry for row, (_, network) in ours_first for entry in metrics_of(tables[row], network))
     manifest = package.manifest.model_copy(update={"name": "hippocampus-mr", "metrics": metrics})
     MODEL.parent.mkdir(parents=True, exist_ok=True)
     bundled = save_package(MODEL, manifest, package.load_network(), overwrite=True)

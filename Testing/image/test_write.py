@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ GRID = Geometry(
     origin=(10.0, -20.0, 30.0),
     direction=(0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, 1.0),
 )
+FullDisk = Callable[[int], AbstractContextManager[None]]
 SUFFIXES = [".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha"]
 
 
@@ -129,24 +129,12 @@ def test_folder_that_is_missing_or_in_the_way(tmp_path: Path) -> None:
         write_labels(tmp_path / "out.nrrd", some_labels(), NAMES, overwrite=True)
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """Files may not grow beyond 20 kB, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.usefixtures("full_disk")
-def test_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
+def test_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str, full_disk: FullDisk) -> None:
     path = tmp_path / f"out{suffix}"
     path.write_bytes(b"precious")
     noise = np.random.default_rng(0).integers(0, 255, (60, 60, 60)).astype(np.uint8)
-    with pytest.raises(InputError, match=r"cannot be written.*disk full"):
+    with full_disk(20_000), pytest.raises(InputError, match=r"cannot be written.*disk full"):
         write_labels(path, LabelMap(noise, Geometry(noise.shape)), NAMES, overwrite=True)
     assert path.read_bytes() == b"precious"
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

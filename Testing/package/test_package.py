@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from mskd.spec import Metric, NetworkSpec
 
 FILES = {"model.json", "weights.safetensors", "probe.safetensors", "card.md"}
 Make = Callable[..., Any]
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def random_model(threshold_network: Make, family: str = "light_unet", dim: int = 3) -> tuple[Any, Any]:
@@ -131,19 +131,8 @@ def test_existing_folders_are_kept(tmp_path: Path, threshold_network: Make) -> N
     assert (tmp_path / "papers" / "thesis.tex").exists()
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.usefixtures("full_disk")
-def test_full_disk_leaves_nothing(tmp_path: Path, threshold_network: Make) -> None:
-    with pytest.raises(InputError, match="cannot be written"):
+def test_full_disk_leaves_nothing(tmp_path: Path, threshold_network: Make, full_disk: FullDisk) -> None:
+    with full_disk(3000), pytest.raises(InputError, match="cannot be written"):
         save_package(tmp_path / "model", *random_model(threshold_network))
     assert not list(tmp_path.iterdir())
 
@@ -173,12 +162,16 @@ def test_verify_notices_other_logits(threshold_package: Make, monkeypatch: pytes
 
 def test_card_says_what_matters(threshold_network: Make) -> None:
     manifest, _ = threshold_network((0.5, 1.5))
-    metrics = (Metric(metric="dice", label="above 1", mean=0.876, std=0.043, cases=26, split="test"),)
+    figures = {"metric": "dice", "label": "above 1", "cases": 26, "split": "test"}
+    metrics = (
+        Metric(mean=0.876, std=0.043, **figures),
+        Metric(mean=0.9, std=0.01, network="its teacher", **figures),
+    )
     card = render_card(manifest.model_copy(update={"metrics": metrics, "citation": "Someone 2024"}))
     for part in (
         "Tests.",
         "| 1 | above 1 |",
-        "| Dice | above 1 | 0.876 | 0.043 | 26 | test |",
+        "| Dice | above 1 | 26 | test | 0.876 ± 0.043 | 0.900 ± 0.010 |",
         "Apache-2.0",
         "Someone",
     ):

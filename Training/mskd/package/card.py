@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mskd.spec import Label, Manifest, Metric
+from mskd.spec import Label, Manifest, Metric, Terminology
 
 UNITS = {"dice": "Dice", "hd95": "HD95 (mm)", "nsd": "NSD", "volume_error": "volume error (mL)"}
 
@@ -44,35 +44,33 @@ def _input(manifest: Manifest) -> str:
 
 def _labels(labels: tuple[Label, ...]) -> str:
     rows = [
-        [
-            str(label.value),
-            label.name,
-            "#{:02x}{:02x}{:02x}".format(*label.color),
-            f"{label.terminology.type.meaning} ({label.terminology.type.scheme} {label.terminology.type.value})"
-            if label.terminology
-            else "",
-        ]
+        [str(label.value), label.name, "#{:02x}{:02x}{:02x}".format(*label.color), _code(label.terminology)]
         for label in labels
     ]
     return _table(["Value", "Name", "Colour", "Code"], rows)
 
 
+def _code(terminology: Terminology | None) -> str:
+    if terminology is None:
+        return ""
+    codes = [code for code in (terminology.type, terminology.type_modifier) if code is not None]
+    return ", ".join(f"{code.meaning} ({code.scheme} {code.value})" for code in codes)
+
+
 def _metrics(metrics: tuple[Metric, ...]) -> str:
+    """One row per metric and label, one column per network that was measured on the same cases."""
     if not metrics:
         return "Nothing was measured."
-    rows = [
-        [
-            UNITS[metric.metric],
-            metric.label,
-            f"{metric.mean:.3f}",
-            f"{metric.std:.3f}",
-            str(metric.cases),
-            metric.split,
-            metric.network,
-        ]
-        for metric in metrics
-    ]
-    return _table(["Metric", "Label", "Mean", "SD over cases", "Cases", "Split", "Network"], rows)
+    networks = list(dict.fromkeys(metric.network for metric in metrics))
+    rows: dict[tuple[str, str, int, str], dict[str, str]] = {}
+    for metric in metrics:
+        key = (UNITS[metric.metric], metric.label, metric.cases, metric.split)
+        rows.setdefault(key, {})[metric.network] = f"{metric.mean:.3f} ± {metric.std:.3f}"
+    table = _table(
+        ["Metric", "Label", "Cases", "Split", *networks],
+        [[*map(str, key), *(figures.get(network, "-") for network in networks)] for key, figures in rows.items()],
+    )
+    return f"Mean ± standard deviation over cases.\n\n{table}"
 
 
 def _network(manifest: Manifest) -> str:
@@ -88,6 +86,7 @@ def _provenance(manifest: Manifest) -> str:
         "Fingerprint of the data": source.data_fingerprint,
         "Teacher": source.teacher,
         "Fingerprint of the teacher": source.teacher_fingerprint,
+        "Recipe": f"{source.recipe['name']}, in full in model.json" if "name" in source.recipe else None,
         "Seed": source.seed,
         "Versions": ", ".join(f"{name} {version}" for name, version in source.versions.items()),
     }

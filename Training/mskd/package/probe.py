@@ -16,7 +16,7 @@ from mskd.package.weights import unpack_tensors
 from mskd.spec import Manifest
 
 PROBE_SEED = 20240607
-PROBE_SIDE = 32
+PROBE_SIDE = 16
 LARGEST_PROBE = 1 << 24
 TOLERANCE = 1e-3
 """Largest difference of a logit, as a share of the largest logit (or of 1)."""

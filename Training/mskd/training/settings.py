@@ -22,7 +22,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+PACKAGE = Path(__file__).resolve().parents[1]
+RECIPES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")
+"""Beside the package in a checkout or a Slicer extension, inside it where pip installed it."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -178,7 +180,7 @@ class Recipe(Strict):
 
 def available_recipes() -> dict[str, Path]:
     """The recipes that come with the project, by name."""
-    return {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    return {path.stem: path for folder in RECIPES for path in sorted(folder.glob("*.toml"))}
 
 
 def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
