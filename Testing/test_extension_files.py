@@ -25,6 +25,7 @@ STAND_IN = """
 set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
 set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
 set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/end.cmake")
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR modules)
 """
 STAND_IN_USE = """
 macro(slicerMacroBuildScriptedModule)
@@ -180,6 +181,9 @@ def test_the_build_installs_every_file(root: Path, tmp_path: Path) -> None:
     assert len(set(installed)) == len(installed)
     assert set(installed) == {*module_files(root), *package_files(root)}
     assert (tmp_path / "b" / "tests.txt").read_text() == f"{root}/MSKDSegmentation/MSKDSegmentation.py\n"
+    subprocess.run(["cmake", "--install", str(tmp_path / "b"), "--prefix", str(tmp_path / "p")], check=True)
+    recipes = {path.name for path in (root / "Training/recipes").glob("*.toml")}
+    assert {path.name for path in (tmp_path / "p/modules/mskd/recipes").iterdir()} == recipes
     settings = dict(line.split("=") for line in (tmp_path / "b" / "settings.txt").read_text().splitlines())
     assert Path(settings["LICENSE_FILE"]).is_file()
     assert Path(settings["README_FILE"]).is_file()

@@ -138,7 +138,7 @@ def test_a_folder_that_is_not_the_demo_s_is_kept(settings, tmp_path):
     with pytest.raises(SettingsError, match="not the demo's and was kept"):
         run_demo(replace(settings, output=tmp_path))
     assert (tmp_path / "data/mine.txt").read_text() == "mine"
-    with pytest.raises(SettingsError, match="this is a file"):
+    with pytest.raises(SettingsError, match="is not a folder"):
         run_demo(replace(settings, output=tmp_path / "data/mine.txt"))
 
 
@@ -152,5 +152,5 @@ def test_cancelled_while_the_phantom_is_made_it_starts_over(settings, tmp_path):
     with pytest.raises(Cancelled):
         run_demo(replace(settings, output=tmp_path, cancelled=cancelled))
     assert not (tmp_path / "data/dataset.json").exists()
-    with pytest.raises(Cancelled):  # and is not refused for the folder it left
+    with pytest.raises(Cancelled, match="start it again"):  # and is not refused for the folder it left
         run_demo(replace(settings, output=tmp_path, cancelled=lambda: True))

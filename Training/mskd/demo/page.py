@@ -18,8 +18,8 @@ p { max-width: 46rem; }
 p.lead { font-size: 1.1rem; color: #33414f; }
 section.card { background: #fff; border: 1px solid #dfe3e8; border-radius: 10px; padding: 1.1rem 1.3rem; }
 section.card { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { text-align: right; padding: .38rem .6rem; border-bottom: 1px solid #e8ebef; white-space: nowrap; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .86rem; }
+th, td { text-align: right; padding: .38rem .45rem; border-bottom: 1px solid #e8ebef; white-space: nowrap; }
 th:first-child, td:first-child, th.text, td.text { text-align: left; }
 thead th { border-bottom: 2px solid #b9c2cc; font-weight: 600; }
 tr.mean td { font-weight: 600; border-bottom: 2px solid #b9c2cc; }
@@ -27,7 +27,7 @@ img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 code { background: #eef1f4; padding: .08rem .3rem; border-radius: 4px; font-size: .9em; }
 pre { background: #1d2733; color: #f0f3f6; padding: .9rem 1.1rem; border-radius: 8px; overflow-x: auto; }
 pre code { background: none; padding: 0; color: inherit; }
-.note { color: #57636f; font-size: .92rem; }
+.note { color: #57636f; font-size: .86rem; }
 """
 
 

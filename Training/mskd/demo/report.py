@@ -13,6 +13,7 @@ from mskd.demo.brain import Brain
 from mskd.demo.page import card, image, page, table
 from mskd.demo.run import STUDENT, Demo
 from mskd.evaluation.table import METRICS, POLICY, Summary, Table
+from mskd.files import write_text
 
 
 def write_report(demo: Demo) -> Path:
@@ -32,7 +33,7 @@ def write_report(demo: Demo) -> Path:
         "<h2>What to do next</h2>",
         _next(demo),
     ]
-    demo.settings.report.write_text(page("MSKD demo", body), encoding="utf-8")
+    write_text(demo.settings.report, page("MSKD demo", body))
     return demo.settings.report
 
 

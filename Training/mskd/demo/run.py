@@ -23,12 +23,13 @@ from mskd.data.phantom import (
 from mskd.demo.brain import Brain, segment_brain
 from mskd.demo.curves import save_curves
 from mskd.demo.settings import DemoSettings
-from mskd.errors import MSKDError, SettingsError
+from mskd.errors import Cancelled, MSKDError, SettingsError
 from mskd.evaluation.metrics import per_class_dice
 from mskd.evaluation.overlay import save_overlay
 from mskd.evaluation.run import evaluate
 from mskd.evaluation.table import POLICY, Table, markdown_rows
 from mskd.events import Event, Listener
+from mskd.files import require_writable_folder, write_text
 from mskd.image import LabelMap, read_image, write_labels
 from mskd.inference import Engine
 from mskd.networks import count_parameters
@@ -75,9 +76,14 @@ def run_demo(settings: DemoSettings) -> Demo:
         SettingsError: the output is a file, or holds a folder of the demo's name that is not the demo's.
         Cancelled: asked to stop; what was finished is kept and used by the next run.
     """
-    recipe = load_recipe(settings.recipe, settings.overrides)
-    if settings.output.is_file():
-        raise SettingsError(f"--output {settings.output}: this is a file; give a folder for the demo.")
+    require_writable_folder(settings.output, "--output")
+    try:
+        return _walk(settings, load_recipe(settings.recipe, settings.overrides))
+    except Cancelled as stopped:
+        raise Cancelled("The demo was stopped; start it again: the networks that were finished are kept.") from stopped
+
+
+def _walk(settings: DemoSettings, recipe: Recipe) -> Demo:
     settings.output.mkdir(parents=True, exist_ok=True)
     if not _phantom(settings):
         settings = replace(settings, fresh=True)  # runs on other data are of no use
@@ -101,11 +107,11 @@ def _phantom(settings: DemoSettings) -> bool:
             raise SettingsError(
                 f"{settings.data}: this folder is not the demo's and was kept; choose another --output."
             )
-        if (settings.data / "dataset.json").is_file() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
+        if (settings.data / "dataset.json").is_file() and mark.read_text(encoding="utf-8") == wanted:
             return True
         shutil.rmtree(settings.data)
     settings.data.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    write_text(mark, wanted)
     make_phantom_dataset(
         settings.data,
         settings.cases,
@@ -118,16 +124,17 @@ def _phantom(settings: DemoSettings) -> bool:
     return False
 
 
-def _phantom_identity(settings: DemoSettings) -> dict[str, Any]:
+def _phantom_identity(settings: DemoSettings) -> str:
     """What the data set is made of; the hash of one small subject stands for the code that makes it."""
     image, labels = render(Anatomy(settings.seed), centred_geometry((16, 20, 20), (9.0, 9.0, 9.0), np.eye(3)), 0)
-    return {
+    identity = {
         "cases": settings.cases,
         "seed": settings.seed,
         "shape": list(settings.shape),
         "spacing": list(settings.spacing),
         "subject": hashlib.sha256(image.tobytes() + labels.tobytes()).hexdigest(),
     }
+    return json.dumps(identity, indent=1) + "\n"
 
 
 def _prefixed(settings: DemoSettings, name: str) -> Listener:
@@ -203,9 +210,9 @@ def _evaluate(settings: DemoSettings, models: list[Model], split: Split) -> dict
         "",
         POLICY,
     ]
-    settings.table.write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_text(settings.table, "\n".join(text) + "\n")
     results = {name: table.as_json() for name, table in tables.items()}
-    settings.table.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_text(settings.table.with_suffix(".json"), json.dumps(results, indent=1) + "\n")
     return tables
 
 
