@@ -25,6 +25,15 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def real_data_folder(root: Path) -> Path:
+    """Where the real data sets lie; a test that needs them skips, visibly, where they are absent."""
+    folder = root.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real data sets are not at {folder}")
+    return folder
+
+
 @pytest.fixture
 def tiny_dataset(tmp_path: Path) -> Path:
     """Ten noisy 12 x 14 x 16 volumes with a bright and a dark block, in the Decathlon's layout."""

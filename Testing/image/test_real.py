@@ -12,16 +12,8 @@ from mskd.image import read_image, read_labels
 pytestmark = pytest.mark.real_data
 
 
-@pytest.fixture
-def data(root: Path) -> Path:
-    folder = root.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"the real data sets are not at {folder}")
-    return folder
-
-
-def test_volumes(data: Path) -> None:
-    paths = sorted((data / "volumes").glob("*.nii.gz"))
+def test_volumes(real_data_folder: Path) -> None:
+    paths = sorted((real_data_folder / "volumes").glob("*.nii.gz"))
     assert paths
     for path in paths:
         image = read_image(path)
@@ -29,8 +21,8 @@ def test_volumes(data: Path) -> None:
         assert np.ptp(image.array) > 0
 
 
-def test_hippocampus_labels_lie_on_their_images(data: Path) -> None:
-    for path in sorted((data / "Task04_Hippocampus" / "labelsTr").glob("hipp*.nii.gz"))[:5]:
+def test_hippocampus_labels_lie_on_their_images(real_data_folder: Path) -> None:
+    for path in sorted((real_data_folder / "Task04_Hippocampus" / "labelsTr").glob("hipp*.nii.gz"))[:5]:
         labels, image = read_labels(path), read_image(path.parents[1] / "imagesTr" / path.name)
         assert labels.geometry.matches(image.geometry)
         assert set(np.unique(labels.array)) == {0, 1, 2}

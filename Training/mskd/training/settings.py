@@ -172,7 +172,7 @@ class Recipe(Strict):
         return tuple(Label.model_validate(label.model_dump() | styles.get(label.name, {})) for label in labels)
 
     def digest(self, name: Literal["teacher", "student"], distilling: bool) -> str:
-        """SHA-256 of the settings that decide the weights of this role; a title may change between two sessions."""
+        """SHA-256 of the settings that decide the weights of this role; a title may change at any time."""
         decisive = {"seed", "input", "split", "augmentation", name} | ({"distillation"} if distilling else set())
         settings = self.model_dump(mode="json", include=decisive)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
