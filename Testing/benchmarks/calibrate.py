@@ -42,7 +42,7 @@ def main() -> None:
     draw = PatchSampler(data.train, patch, recipe.augmentation, settings.foreground, recipe.seed).batch
     torch.manual_seed(recipe.seed)
     channels = len(data.dataset.channels)
-    student = build_network(network_spec(recipe.student, len(patch), channels, len(data.labels) + 1))
+    student = build_network(network_spec(recipe.student, "student", len(patch), channels, len(data.labels) + 1))
     optimizer = torch.optim.AdamW(student.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     task = Task(student)
     for step in range(options.steps):

@@ -1,0 +1,60 @@
+"""The scripts that make the committed results run, on a tiny data set, as their own documentation says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from mskd.training.run import RunOptions, train
+from mskd.training.settings import load_recipe
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_calibration_gives_a_weight_for_every_term(
+    tiny_dataset: Path,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=4",))
+    teacher = train(tiny_dataset, recipe, "teacher", RunOptions(tmp_path / "teacher", device="cpu"))
+    arguments = [str(tiny_dataset), "--recipe", str(tiny_recipe), "--teacher", str(teacher.path)]
+    monkeypatch.setattr(sys, "argv", ["calibrate.py", *arguments, "--steps", "2", "--batches", "1"])
+    load("calibrate").main()
+    weights = json.loads(capsys.readouterr().out)["weights"]
+    assert weights.keys() == {"kd", "ffd", "rgd"}
+    assert all(weight > 0 for weight in weights.values())
+
+
+def make_table(dice: list[float]) -> dict:
+    cases = [str(index) for index in range(len(dice))]
+    return {
+        "model": {"name": "student"},
+        "dataset": {"cases": cases},
+        "per_case": [{"case": case, "dice": value} for case, value in zip(cases, dice, strict=True)],
+    }
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.0, "no difference"), (0.02, "better"), (-0.02, "worse")])
+def test_a_difference_inside_its_interval_is_none(shift: float, verdict: str) -> None:
+    rng = np.random.default_rng(0)
+    theirs = rng.uniform(0.8, 0.9, 40)
+    ours = theirs + shift + rng.normal(0, 0.01, 40)
+    compared = load("hippocampus").compare(make_table(ours.tolist()), make_table(theirs.tolist()), "2-student-alone")
+    assert compared["verdict"] == verdict
+    assert compared["dice_difference"] == pytest.approx(shift, abs=0.005)
