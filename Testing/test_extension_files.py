@@ -77,7 +77,7 @@ def read_catalogue(root: Path) -> dict:
 
 
 def test_the_project_has_the_extensions_name(root: Path) -> None:
-    assert re.search(r"^project\(MSKD\)$", (root / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert re.search(r"^project\(MSKD\)$", (root / "CMakeLists.txt").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_s4ext_has_each_key_that_slicer_knows_and_no_other(root: Path) -> None:
@@ -114,8 +114,8 @@ def test_there_is_one_home_on_the_web(root: Path) -> None:
     cmake, s4ext = read_cmake(root), read_s4ext(root)
     assert cmake["homepage"] == URL
     assert s4ext["scmurl"] == f"{URL}.git"
-    assert f'"{URL}"' in (root / "CITATION.cff").read_text()
-    assert URL in (root / "MSKDSegmentation" / "MSKDSegmentation.py").read_text()
+    assert f'"{URL}"' in (root / "CITATION.cff").read_text(encoding="utf-8")
+    assert URL in (root / "MSKDSegmentation" / "MSKDSegmentation.py").read_text(encoding="utf-8")
 
 
 def test_linked_pictures_are_in_the_repository(root: Path) -> None:
@@ -135,24 +135,26 @@ def test_icons_are_128_pixels_square(root: Path, path: str) -> None:
 def test_pyproject_names_the_same_licence_dependencies_and_version(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = (root / "CITATION.cff").read_text(encoding="utf-8")
-    version = re.search(r'__version__ = "(.+)"', (root / "Training/mskd/__init__.py").read_text())
+    version = re.search(r'__version__ = "(.+)"', (root / "Training/mskd/__init__.py").read_text(encoding="utf-8"))
     assert version is not None
     assert f"\nversion: {version[1]}\n" in citation
     assert project["license"] == "Apache-2.0"
     assert f"\nlicense: {project['license']}\n" in citation
     assert project["license-files"] == ["LICENSE.txt"]
-    assert "Apache License" in (root / "LICENSE.txt").read_text()
-    assert "END OF TERMS AND CONDITIONS" in (root / "LICENSE.txt").read_text()
+    assert "Apache License" in (root / "LICENSE.txt").read_text(encoding="utf-8")
+    assert "END OF TERMS AND CONDITIONS" in (root / "LICENSE.txt").read_text(encoding="utf-8")
 
 
 def test_the_module_installs_what_the_package_needs(root: Path) -> None:
     """requirements.txt is pyproject's list without what Slicer brings, torch, and what only the command line needs."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [entry for entry in project["dependencies"] if entry.startswith(("safetensors", "pydantic"))]
-    lines = (root / "MSKDSegmentation/Resources/requirements.txt").read_text().splitlines()
+    lines = (root / "MSKDSegmentation/Resources/requirements.txt").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not line.startswith("#")] == needed
     torch = next(entry for entry in project["dependencies"] if entry.startswith("torch"))
-    assert f'TORCH = "{torch}"' in (root / "MSKDSegmentation/MSKDSegmentationLib/install.py").read_text()
+    assert f'TORCH = "{torch}"' in (root / "MSKDSegmentation/MSKDSegmentationLib/install.py").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_every_folder_of_the_build_has_its_cmake_file(root: Path) -> None:
@@ -177,14 +179,18 @@ def test_the_build_installs_every_file(root: Path, tmp_path: Path) -> None:
     command = ["cmake", "-S", str(root), "-B", str(tmp_path / "b"), f"-DSlicer_DIR={slicer}", "-DBUILD_TESTING=ON"]
     done = subprocess.run([*command, *compilers], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    installed = (tmp_path / "b" / "installed.txt").read_text().splitlines()
+    installed = (tmp_path / "b" / "installed.txt").read_text(encoding="utf-8").splitlines()
     assert len(set(installed)) == len(installed)
     assert set(installed) == {*module_files(root), *package_files(root)}
-    assert (tmp_path / "b" / "tests.txt").read_text() == f"{root}/MSKDSegmentation/MSKDSegmentation.py\n"
+    assert (tmp_path / "b" / "tests.txt").read_text(
+        encoding="utf-8"
+    ) == f"{root}/MSKDSegmentation/MSKDSegmentation.py\n"
     subprocess.run(["cmake", "--install", str(tmp_path / "b"), "--prefix", str(tmp_path / "p")], check=True)
     recipes = {path.name for path in (root / "Training/recipes").glob("*.toml")}
     assert {path.name for path in (tmp_path / "p/modules/mskd/recipes").iterdir()} == recipes
-    settings = dict(line.split("=") for line in (tmp_path / "b" / "settings.txt").read_text().splitlines())
+    settings = dict(
+        line.split("=") for line in (tmp_path / "b" / "settings.txt").read_text(encoding="utf-8").splitlines()
+    )
     assert Path(settings["LICENSE_FILE"]).is_file()
     assert Path(settings["README_FILE"]).is_file()
 

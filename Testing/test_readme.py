@@ -15,7 +15,7 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 
 def code_lines(root, document):
     """Lines of fenced blocks."""
-    blocks = re.findall(r"^```\n(.*?)^```", (root / document).read_text(), re.M | re.S)
+    blocks = re.findall(r"^```\n(.*?)^```", (root / document).read_text(encoding="utf-8"), re.M | re.S)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
@@ -25,7 +25,7 @@ def outside_make():
 
 
 def mskd_commands(root):
-    text = (root / "README.md").read_text()
+    text = (root / "README.md").read_text(encoding="utf-8")
     lines = [*code_lines(root, "README.md"), *re.findall(r"`(mskd [^`]+)`", text)]
     return [line.split() for line in lines if line.startswith("mskd ")]
 
@@ -45,7 +45,7 @@ def test_every_mskd_command_and_option_in_the_readme_exists(root):
 
 
 def test_every_make_target_shown_exists(root):
-    rules = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.M))
+    rules = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(encoding="utf-8"), re.M))
     shown = {
         line.split()[1] for document in DOCUMENTS for line in code_lines(root, document) if line.startswith("make ")
     }
@@ -53,7 +53,7 @@ def test_every_make_target_shown_exists(root):
 
 
 def test_the_ci_runs_the_command_of_the_readme(root):
-    commands = [line.strip() for line in (root / ".ci/run").read_text().splitlines()]
+    commands = [line.strip() for line in (root / ".ci/run").read_text(encoding="utf-8").splitlines()]
     assert commands[-1] == "make test"
     assert "set -euo pipefail" in commands
     assert (root / ".ci/run").stat().st_mode & 0o100
@@ -62,7 +62,7 @@ def test_the_ci_runs_the_command_of_the_readme(root):
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
 def test_links_to_files_lead_somewhere(root, document):
-    links = re.findall(r"\]\(([^)#]+)\)", (root / document).read_text())
+    links = re.findall(r"\]\(([^)#]+)\)", (root / document).read_text(encoding="utf-8"))
     assert [link for link in links if "://" not in link and not (root / link).exists()] == []
 
 

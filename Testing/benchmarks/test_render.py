@@ -49,7 +49,7 @@ def test_a_paired_comparison_states_its_interval_and_verdict(tmp_path):
         "wilcoxon_p": 0.21,
         "verdict": "no difference",
     }
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"comparison": [comparison]}))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"comparison": [comparison]}))
     assert (
         "- student against alone: +0.0012 mean Dice (+0.15 %), 95 % interval -0.0010 to +0.0030, "
         "Wilcoxon p = 0.21: **no difference**." in render.render(tmp_path)

@@ -34,7 +34,7 @@ def test_the_one_file_is_taken_with_its_notice(tmp_path):
     wheel = make_wheel(tmp_path / "nilearn-1.0-py3-none-any.whl")
     brain.extract_template(wheel, tmp_path / "t1.nii.gz")
     assert (tmp_path / "t1.nii.gz").read_bytes() == b"voxels"
-    notice = (tmp_path / "NOTICE.txt").read_text()
+    notice = (tmp_path / "NOTICE.txt").read_text(encoding="utf-8")
     assert "Louis Collins, McConnell Brain Imaging Centre" in notice
     assert "provided that the above copyright" in notice
     assert wheel.name in notice

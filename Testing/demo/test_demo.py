@@ -74,7 +74,9 @@ def test_all_that_is_promised_lies_in_the_folder(settings, done):
 
 
 def test_only_the_last_student_had_a_teacher_and_all_else_is_equal(done):
-    alone, student = (json.loads((model.run / "settings.json").read_text()) for model in done.models[1:])
+    alone, student = (
+        json.loads((model.run / "settings.json").read_text(encoding="utf-8")) for model in done.models[1:]
+    )
     assert alone["teacher"] is None
     assert student["teacher"]["fingerprint"] == done.models[0].package.fingerprint
     for same in ("data_fingerprint", "recipe", "role"):
@@ -98,7 +100,7 @@ def test_the_segmentation_is_on_the_oblique_grid_with_named_segments(settings, d
 
 
 def test_the_report_is_one_file_that_shows_everything(settings, done):
-    text = settings.report.read_text()
+    text = settings.report.read_text(encoding="utf-8")
     assert text.count("data:image/png;base64,") == 2
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
     for wanted in (
@@ -112,7 +114,7 @@ def test_the_report_is_one_file_that_shows_everything(settings, done):
         assert wanted in text
     mean = done.tables[STUDENT].summary("mean", "dice").mean
     assert f"{mean:.3f}" in text
-    assert f"{mean:.3f}" in settings.table.read_text()
+    assert f"{mean:.3f}" in settings.table.read_text(encoding="utf-8")
 
 
 def test_a_second_demo_takes_the_finished_runs_and_writes_only_its_own(settings, done):
@@ -122,7 +124,7 @@ def test_a_second_demo_takes_the_finished_runs_and_writes_only_its_own(settings,
     again = run_demo(settings)
     assert all(model.reused for model in again.models)
     assert before == {path: path.stat().st_mtime_ns for path in settings.runs.rglob("*") if path.is_file()}
-    assert mine.read_text() == "mine"
+    assert mine.read_text(encoding="utf-8") == "mine"
     mine.unlink()
     assert again.tables[STUDENT].as_json()["summary"] == done.tables[STUDENT].as_json()["summary"]
 
@@ -137,7 +139,7 @@ def test_a_folder_that_is_not_the_demo_s_is_kept(settings, tmp_path):
     (tmp_path / "data/mine.txt").write_text("mine")
     with pytest.raises(SettingsError, match="not the demo's and was kept"):
         run_demo(replace(settings, output=tmp_path))
-    assert (tmp_path / "data/mine.txt").read_text() == "mine"
+    assert (tmp_path / "data/mine.txt").read_text(encoding="utf-8") == "mine"
     with pytest.raises(SettingsError, match="is not a folder"):
         run_demo(replace(settings, output=tmp_path / "data/mine.txt"))
 

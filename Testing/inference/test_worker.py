@@ -301,7 +301,7 @@ def test_ends_when_its_parent_is_killed(root: Path, slow_model: str, tmp_path: P
 
 def _alive(process: int) -> bool:
     try:
-        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
     return state != "Z"

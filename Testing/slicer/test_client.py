@@ -207,7 +207,7 @@ def _gone(pid: int) -> bool:
     while time.monotonic() < until:
         try:
             # A killed orphan stays a zombie where nobody collects it: that is gone too.
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
                 return True
         except FileNotFoundError:
             return True

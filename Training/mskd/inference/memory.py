@@ -112,7 +112,7 @@ def peak_bytes(device: torch.device) -> int | None:
 
 def _system_free() -> int:
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):
                 return 1024 * int(line.split()[1])
     except OSError:
@@ -125,7 +125,7 @@ def _system_free() -> int:
 def _cgroup_free() -> list[int]:
     for limit, used in CGROUP_LIMITS:
         try:
-            return [max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))]
+            return [max(0, int(Path(limit).read_text(encoding="utf-8")) - int(Path(used).read_text(encoding="utf-8")))]
         except (OSError, ValueError):  # no such group, or "max"
             continue
     return []
