@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import fake_worker
 import numpy as np
 import pytest
 import slicer
@@ -15,45 +12,13 @@ from panel_harness import PanelHarness
 from PySide6 import QtCore, QtGui
 from pythonqt_double import unwrap
 from slicer_scene import SlicerScene
-from toy_models import LABELS, write_model
-
-
-@pytest.fixture
-def panel(world: SlicerScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PanelHarness]:
-    """The panel with toy models and a toy worker in a QProcess; nothing may go wrong unseen."""
-    for name in ("toy", "slow", "refuse", "crash", "stubborn"):
-        write_model(tmp_path, name)
-    write_model(tmp_path, "pair", channels=[{"name": name, "modality": "MR"} for name in "ab"])
-    monkeypatch.setenv("MSKD_MODELS", str(tmp_path))
-    monkeypatch.setattr("MSKDSegmentationLib.catalogue.bundled_folder", lambda folder: tmp_path / "none")
-    monkeypatch.setattr("MSKDSegmentationLib.logic.worker_command", lambda: [sys.executable, fake_worker.__file__])
-    harness = PanelHarness()
-    yield harness
-    harness.close()
-    assert harness.faults == []
-    assert harness.notes == []
-
-
-@pytest.fixture
-def volume(world: SlicerScene):
-    """A volume in the scene."""
-    return world.volume(image())
-
-
-def image(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(4, 5, 6)).astype(np.float32)
-
-
-def ready(panel: PanelHarness, volume, model: str = "toy") -> None:
-    panel.parameters.inputVolume = volume
-    panel.choose_model(model)
-    assert panel.ui.applyButton.enabled, panel.ui.applyButton.toolTip
+from toy_models import LABELS, image, write_model
 
 
 def test_apply_waits_for_a_volume_and_says_so(panel: PanelHarness, world: SlicerScene) -> None:
     assert not panel.ui.applyButton.enabled
     assert panel.ui.applyButton.toolTip == "Choose an input volume."
-    ready(panel, world.volume(image()))
+    panel.ready(world.volume(image()))
     assert panel.ui.applyButton.toolTip == "Segment the volume."
 
 
@@ -77,7 +42,7 @@ def test_a_volume_becomes_usable_when_its_image_is_loaded(panel: PanelHarness, w
 
 
 def test_a_region_is_usable_once_it_is_drawn(panel: PanelHarness, world: SlicerScene, volume) -> None:
-    ready(panel, volume)
+    panel.ready(volume)
     region = world.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
     panel.parameters.region = region
     assert "is empty" in panel.ui.applyButton.toolTip
@@ -86,7 +51,7 @@ def test_a_region_is_usable_once_it_is_drawn(panel: PanelHarness, world: SlicerS
 
 
 def test_a_new_region_lies_in_the_volume(panel: PanelHarness, volume) -> None:
-    ready(panel, volume)
+    panel.ready(volume)
     region = panel.ui.regionSelector.addNode()
     assert panel.parameters.region is region
     assert region.GetSize() == pytest.approx((3, 2.5, 2))
@@ -104,7 +69,7 @@ def test_a_model_made_for_a_crop_asks_for_a_region_of_its_size(
 ) -> None:
     write_model(tmp_path, "crop", patch=[1, 2, 1], spacing=[1.0, 0.5, 1.5], orientation="PRS")
     panel.reload()
-    ready(panel, volume)
+    panel.ready(volume)
     assert not panel.ui.regionLabel.visible
     panel.choose_model("crop")
     assert panel.ui.applyButton.enabled
@@ -175,7 +140,7 @@ def test_the_model_is_described(panel: PanelHarness) -> None:
 
 
 def test_a_run_ends_with_the_models_segments(panel: PanelHarness, world: SlicerScene, volume) -> None:
-    ready(panel, volume)
+    panel.ready(volume)
     panel.run()
     segmentation = panel.parameters.outputSegmentation
     assert panel.ui.outputSelector.currentNode() is segmentation
@@ -189,7 +154,7 @@ def test_a_run_ends_with_the_models_segments(panel: PanelHarness, world: SlicerS
 
 
 def test_a_second_run_updates_the_same_segments(panel: PanelHarness, world: SlicerScene, volume) -> None:
-    ready(panel, volume)
+    panel.ready(volume)
     panel.run()
     first = panel.parameters.outputSegmentation
     panel.run()
@@ -199,7 +164,7 @@ def test_a_second_run_updates_the_same_segments(panel: PanelHarness, world: Slic
 
 
 def test_while_running_the_choices_are_closed_and_apply_is_cancel(panel: PanelHarness, volume) -> None:
-    ready(panel, volume, "slow")
+    panel.ready(volume, "slow")
     panel.apply()
     assert panel.ui.applyButton.text == "Cancel"
     assert panel.ui.applyButton.enabled
@@ -218,7 +183,7 @@ def test_while_running_the_choices_are_closed_and_apply_is_cancel(panel: PanelHa
 
 def test_cancel_kills_a_worker_that_does_not_listen(panel: PanelHarness, volume) -> None:
     panel.widget.logic._background._grace = 0.3
-    ready(panel, volume, "stubborn")
+    panel.ready(volume, "stubborn")
     panel.apply()
     panel.spin(lambda: panel.ui.progressBar.maximum == 100)
     panel.apply()
@@ -231,7 +196,7 @@ def test_cancel_kills_a_worker_that_does_not_listen(panel: PanelHarness, volume)
 
 @pytest.mark.parametrize(("model", "sentence"), [("refuse", REFUSAL), ("crash", "its last words: MemoryError: 3 GB")])
 def test_an_error_is_one_dialog_and_the_controls_work_again(panel, world, volume, model, sentence) -> None:
-    ready(panel, volume, model)
+    panel.ready(volume, model)
     panel.run()
     assert len(panel.dialogs) == 1
     assert sentence in panel.dialogs[0]
@@ -246,7 +211,7 @@ def test_an_error_is_one_dialog_and_the_controls_work_again(panel, world, volume
 def test_a_run_that_cannot_begin_is_one_dialog_too(panel: PanelHarness, volume, monkeypatch) -> None:
     monkeypatch.setattr("MSKDSegmentationLib.logic.worker_command", lambda: ["/nowhere/PythonSlicer"])
     panel.reload()
-    ready(panel, volume)
+    panel.ready(volume)
     panel.apply()
     assert len(panel.dialogs) == 1
     assert "'/nowhere/PythonSlicer' cannot be started" in panel.dialogs[0]
@@ -266,7 +231,7 @@ def test_nothing_can_be_changed_or_begun_during_an_installation(panel: PanelHarn
 
     monkeypatch.setattr(panel.widget.logic, "_install", install)
     monkeypatch.setattr(panel.widget.logic, "missing", lambda: ["torch>=2.4"])
-    ready(panel, volume)
+    panel.ready(volume)
     panel.run()
     assert seen == [(True, False, False, "Installing; this may take minutes…")]
     assert panel.ui.statusLabel.text.startswith("Done in ")
@@ -276,12 +241,12 @@ def test_nothing_can_be_changed_or_begun_during_an_installation(panel: PanelHarn
 def test_the_first_run_says_beforehand_what_it_installs(panel: PanelHarness, volume, monkeypatch) -> None:
     monkeypatch.setattr("MSKDSegmentationLib.logic.missing", lambda requirements: ["torch>=2.4", "pydantic>=2.7"])
     panel.reload()
-    ready(panel, volume)
+    panel.ready(volume)
     assert panel.ui.statusLabel.text == "The first run will ask to install torch>=2.4, pydantic>=2.7."
 
 
 def test_undo_takes_the_last_run_back(panel: PanelHarness, volume) -> None:
-    ready(panel, volume)
+    panel.ready(volume)
     assert not panel.ui.undoButton.enabled
     panel.run()
     assert panel.ui.undoButton.enabled
@@ -291,127 +256,10 @@ def test_undo_takes_the_last_run_back(panel: PanelHarness, volume) -> None:
 
 
 def test_undo_closes_when_the_result_is_edited(panel: PanelHarness, volume) -> None:
-    ready(panel, volume)
+    panel.ready(volume)
     panel.run()
     segmentation = panel.parameters.outputSegmentation
     segment = segmentation.GetSegmentation().GetSegmentIDs()[0]
     slicer.util.updateSegmentBinaryLabelmapFromArray(np.ones((4, 5, 6), np.uint8), segmentation, segment, volume)
     panel.ui.undoButton.click()
     assert slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment, volume).all()
-
-
-def test_the_scene_may_close_at_any_time(panel: PanelHarness, world: SlicerScene, volume) -> None:
-    ready(panel, volume, "slow")
-    panel.apply()
-    world.scene.Clear(0)
-    panel.spin()
-    assert panel.ui.applyButton.text == "Apply"
-    assert panel.ui.applyButton.toolTip == "Choose an input volume."
-    ready(panel, world.volume(image()))
-    panel.run()
-    assert panel.ui.statusLabel.text.startswith("Done in ")
-    assert panel.dialogs == []
-
-
-@pytest.mark.parametrize("parameter", ["inputVolume", "region", "outputSegmentation"])
-def test_a_chosen_node_may_be_deleted(panel: PanelHarness, world: SlicerScene, volume, parameter: str) -> None:
-    ready(panel, volume)
-    panel.parameters.region = world.region((0, 0, 0), (4, 4, 4))
-    panel.parameters.outputSegmentation = world.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "S")
-    world.scene.RemoveNode(getattr(panel.parameters, parameter))
-    assert getattr(panel.parameters, parameter) is None
-    assert panel.ui.applyButton.enabled is (parameter != "inputVolume")
-
-
-def test_the_input_may_be_deleted_during_a_run(panel: PanelHarness, world: SlicerScene, volume) -> None:
-    ready(panel, volume)
-    panel.apply()
-    world.scene.RemoveNode(volume)
-    panel.wait()
-    assert "removed during the run" in panel.dialogs[0]
-    assert len(panel.dialogs) == 1
-
-
-def test_a_reload_keeps_the_choices(panel: PanelHarness, volume) -> None:
-    ready(panel, volume, "slow")
-    panel.ui.deviceSelector.currentIndex = 1
-    panel.reload()
-    assert panel.ui.inputSelector.currentNode() is volume
-    assert panel.ui.modelSelector.currentData == "slow"
-    assert panel.ui.deviceSelector.currentData == "cpu"
-
-
-def test_a_reload_during_a_run_ends_it(panel: PanelHarness, volume) -> None:
-    ready(panel, volume, "slow")
-    panel.apply()
-    panel.reload()
-    assert panel.ui.applyButton.text == "Apply"
-    assert panel.ui.applyButton.enabled
-
-
-def test_an_image_loaded_elsewhere_is_chosen_on_entering(panel: PanelHarness, world: SlicerScene) -> None:
-    volume = world.volume(image())
-    assert panel.parameters.inputVolume is None
-    panel.widget.enter()
-    assert panel.parameters.inputVolume is volume
-
-
-def test_a_segmentation_created_in_the_list_is_seen(panel: PanelHarness, volume) -> None:
-    ready(panel, volume)
-    segmentation = panel.ui.outputSelector.addNode()
-    assert segmentation.GetDisplayNode() is None
-    panel.run()
-    assert panel.parameters.outputSegmentation is segmentation
-    assert segmentation.GetDisplayNode().GetVisibility()
-
-
-def test_widgets_once_disconnected_stay_so(panel: PanelHarness, world: SlicerScene, volume) -> None:
-    ready(panel, volume)
-    parameters, other = panel.parameters, world.volume(image(1))
-    panel.widget._hide_parameters()
-    parameters.inputVolume = None
-    assert panel.ui.inputSelector.currentNode() is volume
-    panel.ui.inputSelector.setCurrentNode(other)
-    assert parameters.inputVolume is None
-
-
-def test_the_choices_come_back_with_a_saved_scene(
-    panel: PanelHarness, world: SlicerScene, volume, tmp_path: Path
-) -> None:
-    ready(panel, volume)
-    panel.parameters.region = world.region((1, 1, 1), (4, 4, 4))
-    panel.run()
-    assert world.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
-    world.scene.Clear(0)
-    assert panel.parameters.inputVolume is None
-    assert world.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
-    assert panel.parameters.inputVolume.GetImageData() is not None
-    assert panel.ui.regionSelector.currentNode() is panel.parameters.region is not None
-    assert panel.parameters.outputSegmentation is not None
-    panel.run()
-    assert panel.parameters.outputSegmentation.GetSegmentation().GetNumberOfSegments() == 3
-    assert panel.dialogs == []
-
-
-def test_without_a_parent_the_widget_makes_its_own(panel: PanelHarness, volume) -> None:
-    from MSKDSegmentation import MSKDSegmentationWidget
-
-    widget = MSKDSegmentationWidget()
-    assert widget.panel is not None
-    widget.cleanup()
-
-
-def test_a_reload_reads_the_parts_again(panel: PanelHarness, monkeypatch) -> None:
-    before = {name: part for name, part in sys.modules.items() if name.startswith("MSKDSegmentationLib")}
-    panel.widget.onReload()
-    assert not any(name in sys.modules for name in before)
-    sys.modules.update(before)
-
-
-def test_coming_back_to_the_module_keeps_a_run(panel: PanelHarness, volume) -> None:
-    ready(panel, volume, "slow")
-    panel.apply()
-    panel.widget.enter()
-    assert panel.ui.applyButton.text == "Cancel"
-    panel.apply()
-    panel.wait()

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_the_panel(root: Path) -> None:
-    checks = Path(__file__).with_name("panel_checks.py")
+
+@pytest.mark.parametrize("name", ["panel_checks.py", "panel_life_checks.py"])
+def test_the_panel(root: Path, name: str) -> None:
+    checks = Path(__file__).with_name(name)
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", str(checks)]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=300)

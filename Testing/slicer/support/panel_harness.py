@@ -104,6 +104,12 @@ class PanelHarness:
         """As a person does, in the list."""
         self.ui.modelSelector.currentIndex = self.ui.modelSelector.findData(name)
 
+    def ready(self, volume: object, model: str = "toy") -> None:
+        """Choose a volume and a model, so that Apply opens."""
+        self.parameters.inputVolume = volume
+        self.choose_model(model)
+        assert self.ui.applyButton.enabled, self.ui.applyButton.toolTip
+
     def apply(self) -> None:
         self.ui.applyButton.click()
 

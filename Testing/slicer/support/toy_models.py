@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def _code(value: str, meaning: str) -> dict[str, str]:
     return {"scheme": "SCT", "value": value, "meaning": meaning}
@@ -50,3 +52,8 @@ def write_model(folder: Path, name: str, **changes: Any) -> Path:
     path.mkdir(parents=True)
     (path / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
     return path
+
+
+def image(seed: int = 0) -> np.ndarray:
+    """A small volume of noise."""
+    return np.random.default_rng(seed).normal(size=(4, 5, 6)).astype(np.float32)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import os
 import secrets
 import shutil
 import zipfile
 from pathlib import Path
 
 from mskd.errors import InputError, SettingsError
+from mskd.files import replacing
 from mskd.networks import SegmentationNetwork
 from mskd.package.card import render_card
 from mskd.package.manifest import CARD, MANIFEST, PROBE, WEIGHTS, digest, manifest_text
@@ -76,16 +76,9 @@ def zip_package(folder: str | Path, target: str | Path, *, overwrite: bool = Fal
     if path.exists() and not overwrite:
         raise SettingsError(f"{path} exists already; choose another name or allow it to be replaced.")
     package = open_package(folder)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in package.files.items():
-                archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), data, zipfile.ZIP_DEFLATED)
-        os.replace(temporary, path)
-    except OSError as fault:
-        raise InputError(f"{path} cannot be written ({fault.strerror or fault}); nothing was left there.") from fault
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in package.files.items():
+            archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), data, zipfile.ZIP_DEFLATED)
     return path
 
 
