@@ -16,6 +16,9 @@ from mskd.spec import Label
 
 FOREGROUND_SAMPLES = 2000
 
+IGNORE = 255
+"""Label of voxels that neither teach nor count."""
+
 
 @dataclass(frozen=True)
 class PreparedCase:

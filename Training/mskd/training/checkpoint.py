@@ -19,11 +19,11 @@ class Checkpoints:
 
     Args:
         digest: Hash of everything that must not change between a run and its resumption.
+        writes: Whether this process writes them; of several ranks one does.
     """
 
-    def __init__(self, folder: Path, digest: str) -> None:
-        self.folder = folder
-        self.digest = digest
+    def __init__(self, folder: Path, digest: str, *, writes: bool = True) -> None:
+        self.folder, self.digest, self._writes = folder, digest, writes
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after ``step`` steps, then drop all but the newest two."""
@@ -61,6 +61,8 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*.pt"), reverse=True)
 
     def _write(self, path: Path, state: dict[str, Any]) -> None:
+        if not self._writes:
+            return
         partial = path.with_suffix(".partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

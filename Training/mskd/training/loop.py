@@ -1,58 +1,86 @@
-"""The training loop, whole: forward, losses, backward, step, average, validate, checkpoint."""
+"""The training loop, whole: read, augment, forward, losses, backward, step, average, validate, checkpoint."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mskd.data.patches import Batch
 from mskd.errors import Cancelled, InputError
 from mskd.events import CancelCheck, Event, Listener
-from mskd.networks.base import channels_last
+from mskd.ranks import any_rank
 from mskd.training.checkpoint import Checkpoints
+from mskd.training.distributed import distribute
+from mskd.training.loader import Loader
 from mskd.training.log import RunLog
+from mskd.training.precision import mixed_precision
 from mskd.training.settings import Optimization
-from mskd.training.task import Task
+from mskd.training.task import Task, Terms
 from mskd.training.validation import Validation
 
-WARM_UP = 0.02
+CHECKPOINT_SECONDS = 600.0
+"""A checkpoint is written at every validation, and in between when the last one is this old."""
 
+MOST_SKIPPED = 20
+"""Steps in a row that may be skipped; more are no accident."""
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-Draw = Callable[[int], Batch]
-Validate = Callable[[nn.Module], Validation]
+
+
+class Crops(Protocol):
+    """What is read from the cases of one batch, before it is augmented."""
+
+    def to(self, device: torch.device) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Where batches come from, and where the network is measured.
+
+    Args:
+        read: (step, number of the batch in it) -> crops, a pure function, picklable where processes read.
+        augment: Crops on the device -> batch.
+        validate: network -> Dice on the validation cases, the same on every rank.
+    """
+
+    read: Callable[[int, int], Crops]
+    augment: Callable[[Any], Batch]
+    validate: Callable[[nn.Module], Validation]
 
 
 def learning_rate(step: int, settings: Optimization) -> float:
-    """Linear warm-up over the first 2 % of the steps, then half a cosine down to zero."""
-    warm = max(1, round(WARM_UP * settings.steps))
+    """A linear warm-up, then the schedule."""
+    warm = max(1, round(settings.warm_up * settings.steps))
     if step < warm:
         return settings.learning_rate * (step + 1) / warm
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, settings.steps - warm)))
+    done = (step - warm) / max(1, settings.steps - warm)
+    falls = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "poly": (1 - done) ** 0.9, "constant": 1.0}
+    return settings.learning_rate * falls[settings.schedule]
 
 
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is native; emulated, it is tens of times slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    return device.type == "cpu" and native()
+class NotFinite(Exception):
+    """A loss term or a gradient that is no number, with the cases it came from."""
+
+    def __init__(self, what: str, value: float, cases: Iterable[str]) -> None:
+        self.what, self.value, self.cases = what, value, tuple(cases)
+        super().__init__(f"{what} is {value} for cases {', '.join(self.cases)}")
 
 
 class Trainer:
     """Trains a task's network; everything it knows is in ``state()``, so a resumed run equals an uninterrupted one.
 
     Args:
-        draw: step -> batch, a pure function.
-        validate: network -> Dice on the validation cases.
+        average: Moving average of the network, which is validated and shipped.
         seed: Of what a loss may draw at random (the controls of the distillation do), below 2**32.
     """
 
@@ -62,21 +90,19 @@ class Trainer:
         average: AveragedModel,
         settings: Optimization,
         device: torch.device,
-        draw: Draw,
-        validate: Validate,
+        feed: Feed,
         checkpoints: Checkpoints,
         seed: int = 0,
     ) -> None:
-        self.task, self.settings, self.device = task, settings, device
-        self.draw, self.validate, self.checkpoints = draw, validate, checkpoints
-        self.average, self.seed = average, seed
-        self.parameters = [*task.network.parameters(), *task.criterion.parameters()]
+        self.task, self.average, self.settings, self.device = task, average, settings, device
+        self.feed, self.checkpoints, self.seed = feed, checkpoints, seed
+        self.forward = distribute(task, partly_used=settings.unlabelled > 0)
+        self.parameters = list(task.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-        low = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bfloat16(device))
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=low)
-        self.step = 0
-        self.best = -1.0
+        self.autocast, self.scaler = mixed_precision(settings.precision, device)
+        self.step, self.best, self.stale, self.skipped = 0, -1.0, 0, 0
         self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -84,8 +110,10 @@ class Trainer:
             "average": self.average.state_dict(),
             "criterion": self.task.criterion.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
+            "scaler": self.scaler.state_dict(),
+            "progress": {"best": self.best, "stale": self.stale, "skipped": self.skipped},
             "sums": dict(self._sums),
+            "counts": dict(self._counts),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -93,88 +121,189 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.task.criterion.load_state_dict(state["criterion"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best = state["step"], state["best"]
-        self._sums = defaultdict(float, state["sums"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        self.best, self.stale, self.skipped = (state["progress"][name] for name in ("best", "stale", "skipped"))
+        self._sums, self._counts = defaultdict(float, state["sums"]), defaultdict(int, state["counts"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the patience with a Dice that no longer rises is at its end."""
+        patience = self.settings.patience
+        return self.step >= self.settings.steps or (patience > 0 and self.stale >= patience)
 
     def fit(self, log: RunLog, on_event: Listener, cancelled: CancelCheck) -> None:
-        """Train until the last step; the best average so far is in ``checkpoints``.
+        """Train to the end; the best average so far is in ``checkpoints``.
 
         Raises:
-            Cancelled: after a checkpoint was written; InputError: a loss that is not finite, with its term and cases.
+            Cancelled: after a checkpoint was written. InputError: a loss that is not finite, with its term and cases,
+                unless such steps are to be skipped.
         """
-        steps, every = self.settings.steps, self.settings.validate_every or self.settings.steps
-        started, since = time.monotonic(), self.step
-        self.task.network.train()
-        with ThreadPoolExecutor(1) as loader:
-            ahead = loader.submit(self.draw, self.step)
-            while self.step < steps:
-                if cancelled():
-                    self.checkpoints.save(self.step, self.state())
-                    raise Cancelled(f"Stopped after step {self.step} of {steps}; continue with --resume.")
-                batch, ahead = ahead.result(), loader.submit(self.draw, self.step + 1)
-                loss = self.advance(batch)
-                on_event(Event("train", self.step, steps, f"loss {loss:.3f}"))
-                if self.step % every == 0 or self.step == steps:
-                    seconds = (time.monotonic() - started) / (self.step - since)
-                    self._validate(log, on_event, seconds)
-                    self.checkpoints.save(self.step, self.state())
+        settings, every = self.settings, self.settings.validate_every or self.settings.steps
+        loader = self._loader(on_event)
+        crops = iter(loader)
+        clock = _Clock(loader, self.step)
+        saved = time.monotonic()
+        self.task.train()
+        while not self.finished:
+            if any_rank(cancelled(), self.device):
+                self.checkpoints.save(self.step, self.state())
+                raise Cancelled(f"Stopped after step {self.step} of {settings.steps}; continue with --resume.")
+            validates = (self.step + 1) % every == 0 or self.step + 1 == settings.steps
+            read = [next(crops) for _ in range(settings.accumulate)]
+            try:
+                loss = self.advance((self.feed.augment(part.to(self.device)) for part in read), norms=validates)
+                on_event(Event("train", self.step, settings.steps, f"loss {loss:.3f}"))
+            except NotFinite as fault:
+                self._skip(fault, log, on_event)
+            if validates:
+                self._validate(log, on_event, clock)
+            if validates or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.checkpoints.save(self.step, self.state())
+                saved = time.monotonic()
 
-    def advance(self, batch: Batch) -> float:
-        """One optimiser step on one batch; returns the loss.
+    def _loader(self, on_event: Listener) -> Loader[Crops]:
+        each = self.settings.accumulate
+        first, last = self.step * each, self.settings.steps * each
+        return Loader(_Read(self.feed.read, each), first, last, workers=self.settings.workers, on_event=on_event)
+
+    def advance(self, batches: Iterable[Batch], *, norms: bool = False) -> float:
+        """One optimiser step on one or more batches; returns the loss.
+
+        Args:
+            norms: Also measure the norm of each term's gradient.
 
         Raises:
-            InputError: a term or the gradient is not finite; the weights are as they were.
+            NotFinite: a term or the gradient is not finite; the weights and statistics are as they were.
         """
-        layout = channels_last(batch.images.ndim - 2)
-        images = batch.images.to(self.device, memory_format=layout)
-        labels = None if batch.labels is None else batch.labels.to(self.device)
-        progress = self.step / self.settings.steps
-        torch.manual_seed(self.seed << 31 | self.step)  # so that this step draws the same after a resumption
-        terms = self.task.terms(Batch(images, labels, batch.cases), progress, self.autocast)
-        values = {name: float(term.detach()) for name, term in terms.items()}
-        for name, value in values.items():
-            self._require_finite(value, f"the loss term '{name}'", batch)
+        before = [buffer.clone() for buffer in self.task.buffers()]
         self.optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
-        self._require_finite(norm, "the norm of the gradient", batch)
+        try:
+            loss, cases = self._gradients(batches, norms)
+            self.scaler.unscale_(self.optimizer)
+            norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
+            if not self.scaler.is_enabled() or math.isfinite(norm):  # the scaler skips, and lowers its scale, by itself
+                self._require_finite({"the norm of the gradient": norm}, cases)
+                self._add("gradient/total", norm)
+        except NotFinite:
+            with torch.no_grad():
+                for buffer, kept in zip(self.task.buffers(), before, strict=True):
+                    buffer.copy_(kept)
+            raise
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.settings)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.average.update_parameters(self.task.network)
-        for name, value in {**values, "steps": 1.0}.items():
-            self._sums[name] += value
-        self.step += 1
-        return sum(values.values())
+        self.step, self.skipped = self.step + 1, 0
+        return loss
 
-    def _require_finite(self, value: float, what: str, batch: Batch) -> None:
-        if not math.isfinite(value):
+    def _gradients(self, batches: Iterable[Batch], norms: bool) -> tuple[float, tuple[str, ...]]:
+        """Add up the gradients of the batches; returns their mean loss and their cases."""
+        progress, share = self.step / self.settings.steps, 1 / self.settings.accumulate
+        torch.manual_seed(self.seed << 31 | self.step)  # so that this step draws the same after a resumption
+        loss, cases = 0.0, ()
+        for number, batch in enumerate(batches, start=1):
+            cases += batch.cases
+            with _last_only(self.forward, number == self.settings.accumulate):
+                terms: Terms = self.forward(batch, progress, self.autocast)
+                values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+                self._require_finite({f"the loss term '{name}'": value for name, value in values.items()}, batch.cases)
+                if norms and number == 1:
+                    self._measure(terms)
+                self.scaler.scale(share * torch.stack(list(terms.values())).sum()).backward()
+            for name, value in values.items():
+                self._add(f"loss/{name}", value)
+            loss += share * sum(values.values())
+        return loss, cases
+
+    def _measure(self, terms: Terms) -> None:
+        """The norm of each term's own gradient."""
+        for name, term in terms.items():
+            if term.requires_grad:
+                found = torch.autograd.grad(term, self.parameters, retain_graph=True, allow_unused=True)
+                norms = torch.stack([gradient.float().norm() for gradient in found if gradient is not None])
+                self._add(f"gradient/{name}", float(norms.norm()))
+
+    def _add(self, name: str, value: float) -> None:
+        self._sums[name] += value
+        self._counts[name] += 1
+
+    def _require_finite(self, values: dict[str, float], cases: Iterable[str]) -> None:
+        """Raises NotFinite on every rank when a value of any rank is not finite."""
+        wrong = [(what, value) for what, value in values.items() if not math.isfinite(value)]
+        if any_rank(bool(wrong), self.device):
+            what, value = wrong[0] if wrong else ("a loss of another process", math.nan)
+            raise NotFinite(what, value, cases)
+
+    def _skip(self, fault: NotFinite, log: RunLog, on_event: Listener) -> None:
+        self.step, self.skipped = self.step + 1, self.skipped + 1
+        sentence = f"Step {self.step}: {fault}"
+        if self.settings.not_finite == "stop" or self.skipped > MOST_SKIPPED:
             raise InputError(
-                f"Step {self.step + 1}: {what} is {value} for cases {', '.join(batch.cases)}; look at these images, or "
-                "lower optimization.learning_rate. The last checkpoint is untouched."
-            )
+                f"{sentence}; look at these images, or lower optimization.learning_rate. The last checkpoint is untouched."
+            ) from fault
+        log.problem({"step": self.step, "what": fault.what, "value": str(fault.value), "cases": fault.cases})
+        on_event(Event("train", self.step, self.settings.steps, f"{sentence}; skipped"))
 
-    def _validate(self, log: RunLog, on_event: Listener, seconds: float) -> None:
-        network = self.average.module
-        network.eval()
-        result = self.validate(network)
-        count = self._sums.pop("steps")
-        losses = {f"loss/{name}": total / count for name, total in self._sums.items()}
+    def _validate(self, log: RunLog, on_event: Listener, clock: _Clock) -> None:
+        pace = clock.read(self.step)
+        network = self.average.module.eval()
+        result = self.feed.validate(network)
+        clock.start(self.step)
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums.clear()
-        log.row(
-            {
-                "step": self.step,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "seconds_per_step": round(seconds, 4),
-                **losses,
-                "dice/mean": None if math.isnan(result.dice) else result.dice,
-                **{f"dice/{name}": None if math.isnan(value) else value for name, value in result.per_label.items()},
-            }
-        )
-        if math.isnan(result.dice) or result.dice > self.best:
+        self._counts.clear()
+        dice = {"mean": result.dice, **result.per_label}
+        row = {
+            "step": self.step,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **pace,
+            **{name: means[name] for name in sorted(means, key=lambda name: name.startswith("gradient"))},
+            **{f"dice/{name}": None if math.isnan(value) else value for name, value in dice.items()},
+        }
+        log.row(row)
+        better = math.isnan(result.dice) or result.dice > self.best
+        self.stale = 0 if better else self.stale + 1
+        if better:
             self.best = -1.0 if math.isnan(result.dice) else result.dice
             self.checkpoints.save_best({"step": self.step, "dice": result.dice, "network": network.state_dict()})
         on_event(Event("validate", self.step, self.settings.steps, f"validation Dice {result.dice:.4f}"))
+
+
+class _Clock:
+    """Seconds a step takes, and the share of them spent waiting for data; deaf to changes of the wall clock."""
+
+    def __init__(self, loader: Loader[Any], step: int) -> None:
+        self._loader = loader
+        self.start(step)
+
+    def start(self, step: int) -> None:
+        """Count from here."""
+        self._step, self._since, self._waited = step, time.monotonic(), self._loader.waited
+
+    def read(self, step: int) -> dict[str, float]:
+        """The figures since the start."""
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        return {
+            "seconds_per_step": round(seconds / max(1, step - self._step), 4),
+            "loader_wait": round((self._loader.waited - self._waited) / seconds, 4),
+        }
+
+
+class _Read:
+    """Position in the run -> crops; a class, so that processes can be handed one."""
+
+    def __init__(self, read: Callable[[int, int], Crops], accumulate: int) -> None:
+        self._read, self._accumulate = read, accumulate
+
+    def __call__(self, position: int) -> Crops:
+        return self._read(*divmod(position, self._accumulate))
+
+
+def _last_only(module: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Under DistributedDataParallel, the gradients are averaged over the ranks with the last batch of a step."""
+    return nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync()
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

@@ -16,6 +16,7 @@ from mskd.errors import SettingsError
 from mskd.spec import Label, Normalization, Strict, Terminology, validate
 from mskd.spec.labels import Byte
 from mskd.spec.model import Orientation, Patch, Positive, Text, Title
+from mskd.training.precision import PrecisionName
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,6 +30,7 @@ RECIPES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Spacing = Annotated[float, Field(ge=0, le=1e4)]
+LossWeight = Annotated[float, Field(ge=0, le=100)]
 
 
 class InputSettings(Strict):
@@ -82,31 +84,63 @@ class AugmentationSettings(Strict):
         return self
 
 
+class LossSettings(Strict):
+    """The segmentation loss: ``overlap`` + ``voxel``, each with its weight (0 leaves it out).
+
+    Args:
+        overlap: ``dice``, or ``tversky``, which weighs false positives by ``alpha`` and false negatives by ``beta``
+            (Salehi et al. 2017; 0.5 and 0.5 are Dice, a larger ``beta`` finds more of a small organ).
+        voxel: ``ce`` is cross-entropy; ``focal`` weighs a voxel by (1 - p)^gamma (Lin et al. 2017).
+    """
+
+    overlap: Literal["dice", "tversky"] = "dice"
+    overlap_weight: LossWeight = 1.0
+    alpha: Annotated[float, Field(gt=0, le=10)] = 0.3
+    beta: Annotated[float, Field(gt=0, le=10)] = 0.7
+    voxel: Literal["ce", "focal"] = "ce"
+    voxel_weight: LossWeight = 1.0
+    gamma: Annotated[float, Field(ge=0, le=10)] = 2.0
+
+
 class Optimization(Strict):
     """How long and how a network is trained.
 
     Args:
         steps: Optimiser steps.
-        batch: Patches in a step.
-        learning_rate: Peak of the schedule: linear warm-up over 2 % of the steps, then cosine to zero.
+        batch: Patches in a step, for each process of a distributed run.
+        accumulate: Batches whose gradients are averaged before each step.
+        learning_rate: Peak of the schedule.
+        schedule: After the warm-up ``cosine`` falls to zero, ``poly`` falls as (1 - t)^0.9 (nnU-Net), ``constant`` stays.
+        warm_up: Share of the steps over which the rate rises linearly to its peak.
         clip: Largest norm of the gradient.
         ema: Decay of the moving average of weights that is validated and shipped; 0 switches it off.
-        precision: ``auto`` is bfloat16 where the hardware computes in it, float32 elsewhere.
+        precision: ``auto`` is bfloat16 where the hardware computes in it, float16 on other GPUs, float32 elsewhere.
+        deep_supervision: Coarser decoder stages answer for the labels too, during training.
         foreground: Share of patches centred on a voxel of a random organ.
         unlabelled: Share of distillation steps that take unlabelled cases, where there are any.
         validate_every: Steps between validations; 0 validates at the end only.
+        patience: Validations without a better Dice after which the run ends; 0 never ends it early.
+        not_finite: A loss or gradient that is no number stops the run, or skips that step and is listed.
+        workers: Processes that read the data; 0 is a thread. Changes no result.
     """
 
     steps: Count
     batch: Count = 4
+    accumulate: Count = 1
     learning_rate: Positive = 2e-3
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warm_up: Share = 0.02
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Positive = 12.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: PrecisionName = "auto"
+    deep_supervision: bool = False
     foreground: Share = 0.5
     unlabelled: Share = 0.0
     validate_every: Annotated[int, Field(ge=0)] = 200
+    patience: Annotated[int, Field(ge=0)] = 0
+    not_finite: Literal["stop", "skip"] = "stop"
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
 
 
 class Role(Strict):
@@ -136,13 +170,20 @@ class PackageSettings(Strict):
 
 
 class Recipe(Strict):
-    """One ready run: data, teacher, student and distillation."""
+    """One ready run: data, teacher, student and distillation.
+
+    Args:
+        deterministic: Use only algorithms that repeat bit for bit on the same GPU model (a processor's always do, for the
+            same number of threads); slower, and refused by torch where it has none.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     input: InputSettings
     split: SplitSettings = SplitSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    loss: LossSettings = LossSettings()
+    deterministic: bool = False
     teacher: Role
     student: Role
     distillation: DistillationSettings
@@ -173,8 +214,9 @@ class Recipe(Strict):
 
     def digest(self, name: Literal["teacher", "student"], distilling: bool) -> str:
         """SHA-256 of the settings that decide the weights of this role; a title may change at any time."""
-        decisive = {"seed", "input", "split", "augmentation", name} | ({"distillation"} if distilling else set())
-        settings = self.model_dump(mode="json", include=decisive)
+        decisive = {"seed", "input", "split", "augmentation", "loss", "deterministic", name}
+        settings = self.model_dump(mode="json", include=decisive | ({"distillation"} if distilling else set()))
+        del settings[name]["optimization"]["workers"]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

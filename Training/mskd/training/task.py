@@ -1,60 +1,62 @@
-"""What is minimised: the segmentation loss, and with a teacher the terms of the distillation."""
+"""What is minimised: the segmentation loss, deep supervision, and with a teacher the terms of the distillation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from torch import Tensor, nn
 
 import torch
-from monai.losses.dice import DiceCELoss
-from torch import Tensor, nn
 
 from mskd.data.patches import Batch
 from mskd.distillation.criterion import Distillation
 from mskd.networks import SegmentationNetwork
+from mskd.training.losses import segmentation_terms
+from mskd.training.settings import LossSettings
+from mskd.training.supervision import DeepSupervision
 
 Terms = dict[str, Tensor]
 
 
-def segmentation_loss() -> Callable[[Tensor, Tensor], Tensor]:
-    """Dice + cross-entropy as nnU-Net has it: background left out of the Dice, which is taken over the whole batch.
+class Task(nn.Module):
+    """A network and everything that judges it; called with a batch, it returns the named terms whose sum is minimised.
 
-    From logits ``[N, K, *spatial]`` and labels ``[N, *spatial]`` to a scalar in float32.
+    What it learns beside the network (projections of the distillation, heads of the deep supervision) is in
+    ``criterion`` and leaves no trace in the network.
+
+    Args:
+        supervision: Heads on the coarser stages, or None.
+        distillation: The terms under a teacher, or None; unlabelled batches leave the teacher alone to speak.
     """
-    loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    return lambda logits, labels: loss(logits.float(), labels[:, None])
 
-
-class Task:
-    """A network trained on its labels."""
-
-    def __init__(self, network: SegmentationNetwork) -> None:
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        loss: LossSettings,
+        *,
+        supervision: DeepSupervision | None = None,
+        distillation: Distillation | None = None,
+    ) -> None:
+        super().__init__()
         self.network = network
-        self.criterion: nn.Module = nn.Module()
-        self._loss = segmentation_loss()
+        parts = {"supervision": supervision, "distillation": distillation}
+        self.criterion = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
+        self._loss, self._supervision, self._distillation = loss, supervision, distillation
 
-    def terms(self, batch: Batch, progress: float, autocast: torch.autocast) -> Terms:
-        """Named loss terms of one batch; their sum is minimised. ``progress`` runs from 0 to 1 over the training."""
+    def forward(self, batch: Batch, progress: float, autocast: torch.autocast) -> Terms:
+        """Named loss terms of one batch, on its device. ``progress`` runs from 0 to 1 over the training."""
+        student = self._distillation.student_forward if self._distillation else self.network
+        coarse: tuple[Tensor, ...] = ()
         with autocast:
-            logits = self.network(batch.images)
-        return self._segmentation(logits, batch.labels)
-
-    def _segmentation(self, logits: Tensor, labels: Tensor | None) -> Terms:
-        if labels is None:
-            return {}
-        return {"segmentation": self._loss(logits, labels)}
-
-
-class DistillationTask(Task):
-    """A student that learns from labels and a teacher; unlabelled batches leave the teacher alone to speak."""
-
-    def __init__(self, network: SegmentationNetwork, distillation: Distillation) -> None:
-        super().__init__(network)
-        self.criterion = distillation
-        self._distillation = distillation
-
-    def terms(self, batch: Batch, progress: float, autocast: torch.autocast) -> Terms:
-        with autocast:
-            student = self._distillation.student_forward(batch.images)
-            teacher = self._distillation.teacher_forward(batch.images)
-        distilled = self._distillation(student, teacher, batch.labels, progress)
-        return {**self._segmentation(student.logits, batch.labels), **distilled}
+            if self._supervision is None:
+                outputs = student(batch.images)
+            else:
+                outputs, coarse = self._supervision.collect(student, batch.images)
+            teacher = self._distillation.teacher_forward(batch.images) if self._distillation else None
+        terms: Terms = {}
+        if batch.labels is not None:
+            logits = outputs if self._distillation is None else outputs.logits
+            terms |= segmentation_terms(logits, batch.labels, self._loss)
+            if self._supervision is not None:
+                terms |= self._supervision.terms(coarse, batch.labels)
+        if self._distillation is not None:
+            terms |= self._distillation(outputs, teacher, batch.labels, progress)
+        return terms

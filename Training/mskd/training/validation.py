@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mskd.data.prepared import PreparedCase
+from mskd.data.prepared import IGNORE, PreparedCase
 from mskd.evaluation.metrics import per_class_dice
+from mskd.events import never
+from mskd.inference.engine import WINDOW_DEPENDENT
+from mskd.inference.windows import Shape, make_plan
+from mskd.inference.windows import predict as predict_windows
 from mskd.networks.base import channels_last
+from mskd.ranks import gather, rank, world
 from mskd.spec import Label, Metric
+
+WHOLE = 8
+"""A case of up to this many patches goes through the network in one piece."""
+
+SLICES = 8
+"""z slices that a 2D network takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,42 +65,76 @@ def _mean(values: np.ndarray) -> float:
         return float(np.nanmean(values))
 
 
-def predict(network: nn.Module, case: PreparedCase, dim: int, device: torch.device) -> np.ndarray:
-    """Labels uint8 ``[z, y, x]`` of a whole prepared case."""
-    image = torch.from_numpy(case.image)
-    image = image[None] if dim == 3 else image.movedim(1, 0)
+def predict(network: nn.Module, case: PreparedCase, patch: Sequence[int], device: torch.device) -> np.ndarray:
+    """Labels uint8 ``[z, y, x]`` of a prepared case, on the network's own grid."""
+    layout, size = channels_last(len(patch)), case.image.shape[1:]
+
+    def forward(part: Tensor) -> Tensor:
+        logits: Tensor = network(part.contiguous(memory_format=layout))
+        return logits.float()
+
+    plan = make_plan(size, _window(network, size, patch), len(patch))
     with torch.inference_mode():
-        parts = [
-            network(part.to(device, memory_format=channels_last(dim))).argmax(1).to(torch.uint8).cpu()
-            for part in image.split(8)
-        ]
-    whole = torch.cat(parts)
-    labels: np.ndarray = (whole[0] if dim == 3 else whole).numpy()
+        volume = torch.from_numpy(np.array(case.image)).to(device)
+        silent = {"on_window": lambda done, total: None, "cancelled": never}
+        logits = predict_windows(forward, volume, plan, len(patch), **silent)
+        labels: np.ndarray = logits.argmax(0).to(torch.uint8).cpu().numpy()
     return labels
 
 
+def _window(network: nn.Module, size: Sequence[int], patch: Sequence[int]) -> Shape:
+    """The whole case where it is not much larger than the patch, else twice the patch along each axis.
+
+    A network whose result depends on the size of what it sees gets windows of the patch it was trained on.
+    """
+    z, y, x = size
+    if len(patch) == 2:
+        return min(SLICES, z), y, x
+    dependent = any(isinstance(module, WINDOW_DEPENDENT) for module in network.modules())
+    if not dependent and prod(size) <= WHOLE * prod(patch):
+        return z, y, x
+    z, y, x = (side if dependent else 2 * side for side in patch)
+    return z, y, x
+
+
 def validate(
-    network: nn.Module, cases: Sequence[PreparedCase], labels: Sequence[Label], dim: int, device: torch.device
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    labels: Sequence[Label],
+    patch: Sequence[int],
+    device: torch.device,
+    seen: Callable[[int, PreparedCase, np.ndarray], None] | None = None,
 ) -> Validation:
-    """Dice of every label in every labelled case."""
-    return measure((predict(network, case, dim, device) for case in cases), cases, labels)
+    """Dice of every label in every labelled case; several ranks divide the cases and all get the whole result.
 
-
-def measure(predictions: Iterable[np.ndarray], cases: Sequence[PreparedCase], labels: Sequence[Label]) -> Validation:
-    """Dice of predictions, one per case."""
-    scores = np.full((len(cases), len(labels)), np.nan)
-    for row, (prediction, case) in enumerate(zip(predictions, cases, strict=True)):
-        if case.labels is not None:
-            scores[row] = per_class_dice(prediction, case.labels, len(labels) + 1)
+    Args:
+        seen: Told (index, case, predicted labels) of each case of this rank.
+    """
+    mine = range(rank(), len(cases), world())
+    rows = {}
+    for index in mine:
+        prediction = predict(network, cases[index], patch, device)
+        rows[index] = _scores(prediction, cases[index], labels)
+        if seen is not None:
+            seen(index, cases[index], prediction)
+    every = {index: row for part in gather(rows) for index, row in part.items()}
+    scores = np.array([every[index] for index in range(len(cases))]).reshape(len(cases), len(labels))
     return Validation(scores, tuple(label.name for label in labels))
 
 
-def chance_dice(cases: Sequence[PreparedCase], predictions: Sequence[np.ndarray], classes: int) -> float:
-    """Mean Dice that these predictions would reach with their voxels shuffled: ``2 p q / (p + q)`` for shares p, q."""
+def _scores(prediction: np.ndarray, case: PreparedCase, labels: Sequence[Label]) -> np.ndarray:
+    """Dice of each label, voxels with the ignore label left out; NaN for an unlabelled case."""
+    if case.labels is None:
+        return np.full(len(labels), np.nan)
+    counted = case.labels != IGNORE
+    return np.asarray(per_class_dice(prediction[counted], case.labels[counted], len(labels) + 1))
+
+
+def chance_dice(case: PreparedCase, prediction: np.ndarray, classes: int) -> list[float]:
+    """Dice of each label of a case that the prediction would reach with its voxels shuffled: ``2 p q / (p + q)``."""
     scores = []
-    for case, prediction in zip(cases, predictions, strict=True):
-        for value in range(1, classes):
-            share, wanted = float(np.mean(prediction == value)), float(np.mean(case.labels == value))
-            if wanted > 0:
-                scores.append(2 * share * wanted / (share + wanted))
-    return float(np.mean(scores)) if scores else 0.0
+    for value in range(1, classes):
+        share, wanted = float(np.mean(prediction == value)), float(np.mean(case.labels == value))
+        if wanted > 0:
+            scores.append(2 * share * wanted / (share + wanted))
+    return scores
