@@ -55,7 +55,7 @@ def _mean(values: np.ndarray) -> float:
 
 def predict(network: nn.Module, case: PreparedCase, dim: int, device: torch.device) -> np.ndarray:
     """Labels uint8 ``[z, y, x]`` of a whole prepared case."""
-    image = torch.from_numpy(case.image)
+    image = torch.from_numpy(np.array(case.image))  # a copy: torch takes no read-only memory
     image = image[None] if dim == 3 else image.movedim(1, 0)
     with torch.inference_mode():
         parts = [
