@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
 import torch
@@ -31,13 +32,16 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--teacher", required=True, help="model package")
+    parser.add_argument("--cache", type=Path, help="folder of prepared cases (default: a temporary one)")
     parser.add_argument("--steps", type=int, default=120, help="training steps of the student before the comparison")
     parser.add_argument("--batches", type=int, default=6, help="batches to compare the gradients on")
     parser.add_argument("--target", type=float, default=0.5, help="distillation gradient / segmentation gradient")
     options = parser.parse_args()
 
     recipe = load_recipe(options.recipe)
-    data = prepare_run(open_dataset(options.dataset), recipe, with_unlabelled=False)
+    temporary = tempfile.TemporaryDirectory()
+    cache = options.cache or Path(temporary.name)
+    data = prepare_run(open_dataset(options.dataset), recipe, cache, with_unlabelled=False)
     settings, patch = recipe.student.optimization, recipe.input.patch
     draw = PatchSampler(data.train, patch, recipe.augmentation, settings.foreground, recipe.seed).batch
     torch.manual_seed(recipe.seed)

@@ -6,14 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from mskd.data import Split, open_dataset, split_cases
-from mskd.data.fingerprint import fingerprint
-from mskd.data.prepared import prepare_case, prepare_cases, require_every_class
-from mskd.errors import Cancelled, InputError
+from mskd.data.prepared import prepare_case, require_every_class
+from mskd.errors import InputError
 from mskd.spec import Normalization
 from mskd.training.rundata import RunInput
 
@@ -138,23 +136,8 @@ def test_image_and_label_on_different_grids_are_refused(tiny_dataset: Path) -> N
 
 def test_a_class_that_no_training_case_shows_is_refused(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset)
-    prepared = prepare_cases(dataset, dataset.cases[:3], SPEC)
+    prepared = [prepare_case(dataset, case, SPEC) for case in dataset.cases[:3]]
     require_every_class(prepared, dataset.labels)
     without = [replace(case, foreground={1: case.foreground[1]}) for case in prepared]
     with pytest.raises(InputError, match=r"'dark' .value 2. occurs in none of the 3 training cases"):
         require_every_class(without, dataset.labels)
-
-
-def test_preparing_can_be_cancelled(tiny_dataset: Path) -> None:
-    dataset = open_dataset(tiny_dataset)
-    with pytest.raises(Cancelled):
-        prepare_cases(dataset, dataset.cases, SPEC, cancelled=lambda: True)
-
-
-def test_the_fingerprint_knows_voxels_not_order(tiny_dataset: Path) -> None:
-    dataset = open_dataset(tiny_dataset)
-    prepared = prepare_cases(dataset, dataset.cases[:3], SPEC)
-    assert fingerprint(prepared) == fingerprint(prepared[::-1])
-    changed = prepared[0].image.copy()
-    changed[0, 0, 0, 0] += np.float32(1e-3)
-    assert fingerprint([replace(prepared[0], image=changed), *prepared[1:]]) != fingerprint(prepared)

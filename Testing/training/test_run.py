@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mskd.data import Split, open_dataset
+from mskd.data import Split, open_dataset, split_cases
 from mskd.errors import Cancelled, InputError, SettingsError
 from mskd.events import Event
 from mskd.package import open_package
@@ -34,7 +34,16 @@ def test_a_run_holds_exactly_what_it_promises(tiny_dataset: Path, tiny_recipe: P
     recipe = load_recipe(str(tiny_recipe))
     package = train(tiny_dataset, recipe, "student", options)
     run = options.output
-    names = {"settings.json", "split.json", "metrics.csv", "metrics.jsonl", "tensorboard", "checkpoints", "model"}
+    names = {
+        "settings.json",
+        "split.json",
+        "metrics.csv",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "model",
+        "cache",
+    }
     assert {path.name for path in run.iterdir()} == names
     assert any((run / "tensorboard").iterdir())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -121,7 +130,7 @@ def test_a_teacher_at_chance_level_is_refused(tiny_dataset: Path, tiny_recipe: P
     train(tiny_dataset, recipe, "teacher", RunOptions(tmp_path / "teacher", device="cpu"))
     with pytest.raises(SettingsError, match="at chance level and has nothing to teach"):
         distil(tiny_dataset, str(tmp_path / "teacher/model"), recipe, RunOptions(tmp_path / "out", device="cpu"))
-    assert not (tmp_path / "out").exists()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"cache"}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +202,7 @@ def test_a_package_that_could_not_be_written_is_refused_before_training(
     recipe = load_recipe(str(tiny_recipe), ('package.largest_component=["nothing"]',))
     with pytest.raises(SettingsError, match=r"largest_component names \['nothing'\], which are not labels"):
         train(tiny_dataset, recipe, "student", options)
-    assert not options.output.exists()
+    assert {path.name for path in options.output.iterdir()} == {"cache"}
 
 
 def test_a_place_that_cannot_hold_a_run_is_refused_before_the_data_are_read(
@@ -217,7 +226,33 @@ def test_a_faulty_case_leaves_no_run_behind(tiny_dataset: Path, tiny_recipe: Pat
     (tiny_dataset / "imagesTr/case_3.nii.gz").write_bytes(b"not an image")
     with pytest.raises(InputError, match="case_3"):
         train(tiny_dataset, load_recipe(str(tiny_recipe)), "student", options)
-    assert not options.output.exists()
+    assert {path.name for path in options.output.iterdir()} == {"cache"}
+    (tiny_dataset / "imagesTr/case_3.nii.gz").write_bytes((tiny_dataset / "imagesTr/case_4.nii.gz").read_bytes())
+    train(tiny_dataset, load_recipe(str(tiny_recipe)), "student", options)
+
+
+def test_a_faulty_case_is_left_out_and_listed_where_the_recipe_allows_it(
+    tiny_dataset: Path, tiny_recipe: Path, options: RunOptions
+) -> None:
+    recipe = load_recipe(str(tiny_recipe), ("data.bad_cases=skip",))
+    split = split_cases(open_dataset(tiny_dataset), 0, 0.2, 0.2)
+    (tiny_dataset / f"imagesTr/{split.train[0]}.nii.gz").write_bytes(b"not an image")
+    package = train(tiny_dataset, recipe, "student", options)
+    problems = [json.loads(line) for line in (options.output / "problems.jsonl").read_text().splitlines()]
+    assert [problem["case"] for problem in problems] == [split.train[0]]
+    assert f"{split.train[0]}.nii.gz" in problems[0]["reason"]
+    assert package.manifest.provenance.data == "tiny: 5 training and 2 validation cases"
+
+
+def test_runs_share_a_cache(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe, cache = load_recipe(str(tiny_recipe)), tmp_path / "cache"
+    before = {path: path.stat().st_mtime_ns for path in tiny_dataset.rglob("*")}
+    train(tiny_dataset, recipe, "student", RunOptions(tmp_path / "first", device="cpu", cache=cache))
+    entries = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    train(tiny_dataset, recipe, "student", RunOptions(tmp_path / "second", device="cpu", cache=cache))
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == entries
+    assert not (tmp_path / "second/cache").exists()
+    assert {path: path.stat().st_mtime_ns for path in tiny_dataset.rglob("*")} == before  # nothing is written there
 
 
 @pytest.mark.parametrize("dim", [2])

@@ -8,8 +8,10 @@ import typer
 
 from mskd.cli.console import Device, interruptible, progress_listener
 from mskd.cli.train import (
+    CacheOption,
     DatasetArgument,
     DeviceOption,
+    JobsOption,
     OutputOption,
     OverwriteOption,
     RecipeOption,
@@ -33,6 +35,8 @@ def distill(
     settings: SetOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    cache: CacheOption = None,
+    jobs: JobsOption = 0,
 ) -> None:
     """Train the recipe's student under a teacher (MSKD: feature filtering and region graph distillation)."""
     from mskd.training.run import RunOptions, distil
@@ -40,6 +44,6 @@ def distill(
 
     chosen = load_recipe(recipe, tuple(settings or ()))
     with interruptible() as cancelled, progress_listener() as listener:
-        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled)
+        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs)
         package = distil(dataset, teacher, chosen, options)
     conclude(package.path, dataset, output)

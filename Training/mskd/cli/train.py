@@ -20,6 +20,10 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the recipe; repeatable.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --output from its last checkpoint.")]
+CacheOption = Annotated[
+    Path | None, typer.Option(help="Folder of prepared cases, which runs may share; by default cache/ in --output.")
+]
+JobsOption = Annotated[int, typer.Option(min=0, help="Processes that prepare cases; 0 chooses.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --output.")]
 
 
@@ -45,6 +49,8 @@ def train(
     settings: SetOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    cache: CacheOption = None,
+    jobs: JobsOption = 0,
 ) -> None:
     """Train a network alone: a teacher, or a student without distillation."""
     from mskd.training.run import RunOptions
@@ -53,7 +59,7 @@ def train(
 
     chosen = load_recipe(recipe, tuple(settings or ()))
     with interruptible() as cancelled, progress_listener() as listener:
-        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled)
+        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs)
         package = run(dataset, chosen, role.value, options)
     conclude(package.path, dataset, output)
 

@@ -1,21 +1,17 @@
-"""A hash of what was trained on: the same voxels and labels give the same fingerprint wherever they lie."""
+"""A hash of what a run reads: the same files prepared the same way give the same hash wherever they lie."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-import numpy as np
-
-from mskd.data.prepared import PreparedCase
+from mskd.data.store import StoredCases
 
 
-def fingerprint(cases: Sequence[PreparedCase]) -> str:
-    """SHA-256 over ids, images and labels of the prepared cases, in order of id."""
+def fingerprint(parts: Mapping[str, StoredCases]) -> str:
+    """SHA-256 over the ids and content keys of the cases of each part ("train", "validation", ...), in order of id."""
     digest = hashlib.sha256()
-    for case in sorted(cases, key=lambda case: case.id):
-        digest.update(case.id.encode())
-        for array in (case.image, case.labels):
-            if array is not None:
-                digest.update(str(array.shape).encode() + np.ascontiguousarray(array).data)
+    for part, cases in sorted(parts.items()):
+        for case in sorted(cases.cases, key=lambda case: case.id):
+            digest.update(f"{part} {case.key} {case.id}\n".encode())
     return digest.hexdigest()

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mskd.data.dataset import Case, Dataset
-from mskd.errors import Cancelled, InputError
-from mskd.events import CancelCheck, Event, Listener, never, silent
+from mskd.errors import InputError
 from mskd.image import Image, LabelMap, read_image, read_labels
 from mskd.inference import InputSpec, prepare_labels, preprocess
 from mskd.spec import Label
@@ -29,6 +28,9 @@ class PreparedCase:
         labels: uint8 ``[z, y, x]``, or None for an unlabelled case.
         spacing: (z, y, x) in mm of these arrays.
         foreground: For each class that occurs, every n-th of its voxels, at most 4000, as ``[n, 3]`` (z, y, x).
+        logits: A teacher's answer, float16 ``[K, z, y, x]``, or None.
+
+    Arrays may be read-only memory maps.
     """
 
     id: str
@@ -36,6 +38,7 @@ class PreparedCase:
     labels: np.ndarray | None
     spacing: tuple[float, ...]
     foreground: dict[int, np.ndarray]
+    logits: np.ndarray | None = None
 
 
 def read_case(dataset: Dataset, case: Case) -> tuple[Image, LabelMap | None]:
@@ -74,29 +77,6 @@ def prepare_case(dataset: Dataset, case: Case, spec: InputSpec) -> PreparedCase:
     prepared = preprocess(image, spec)
     mask = None if labels is None else prepare_labels(labels, spec)
     return PreparedCase(case.id, prepared.array, mask, prepared.geometry.spacing, _foreground(mask))
-
-
-def prepare_cases(
-    dataset: Dataset,
-    cases: Sequence[Case],
-    spec: InputSpec,
-    *,
-    phase: str = "prepare",
-    on_event: Listener = silent,
-    cancelled: CancelCheck = never,
-) -> list[PreparedCase]:
-    """Prepare cases in order, telling progress.
-
-    Raises:
-        InputError: the first faulty case; Cancelled: asked to stop.
-    """
-    prepared = []
-    for index, case in enumerate(cases):
-        if cancelled():
-            raise Cancelled("Cancelled while the data were prepared; nothing was written.")
-        prepared.append(prepare_case(dataset, case, spec))
-        on_event(Event(phase, index + 1, len(cases)))
-    return prepared
 
 
 def require_every_class(cases: Sequence[PreparedCase], labels: Sequence[Label]) -> None:

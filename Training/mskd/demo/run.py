@@ -163,6 +163,7 @@ def _train(settings: DemoSettings, recipe: Recipe, name: str, teacher: Model | N
             overwrite=folder.exists(),
             on_event=_prefixed(settings, name),
             cancelled=settings.cancelled,
+            cache=settings.runs / "cache",
         )
         if guide is not None:
             distil(settings.data, str(guide.path), recipe, options)

@@ -38,7 +38,11 @@ from mskd.training.validation import Validation, chance_dice, measure, predict, 
 RoleName = Literal["teacher", "student"]
 CHANCE_MARGIN = 0.1
 # What a run writes, its settings last: a folder whose removal was interrupted is still a run's.
-RUN_FILES = ("model", "checkpoints", "tensorboard", "metrics.csv", "metrics.jsonl", "split.json", "settings.json")
+RUN_FILES = (
+    *("model", "checkpoints", "tensorboard", "metrics.csv", "metrics.jsonl", "problems.jsonl", "split.json"),
+    "settings.json",
+)
+CACHE = "cache"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,13 @@ class RunOptions:
     overwrite: bool = False
     on_event: Listener = silent
     cancelled: CancelCheck = never
+    cache: Path | None = None
+    jobs: int = 0
+
+    @property
+    def prepared(self) -> Path:
+        """Where prepared cases lie: beside the run, or where several runs share them."""
+        return self.cache or self.output / CACHE
 
 
 def train(dataset: Path | str, recipe: Recipe, role: RoleName, options: RunOptions) -> Package:
@@ -79,6 +90,8 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
     data = prepare_run(
         dataset,
         recipe,
+        options.prepared,
+        jobs=options.jobs,
         with_unlabelled=teacher is not None and chosen.optimization.unlabelled > 0,
         on_event=options.on_event,
         cancelled=options.cancelled,
@@ -123,7 +136,8 @@ def _check_folder(options: RunOptions, needed: Sequence[Path]) -> None:
     if options.resume and options.overwrite:
         raise SettingsError("--resume continues a run and --overwrite replaces it; give one of the two.")
     require_writable_folder(output, "--output")
-    if not output.exists() or not any(output.iterdir()):
+    require_writable_folder(options.prepared, "--cache")
+    if not output.exists() or all(path.name == CACHE for path in output.iterdir()):
         return
     if not options.resume and not options.overwrite:
         raise SettingsError(
@@ -168,6 +182,9 @@ def _start_folder(options: RunOptions, recipe: Recipe, role: RoleName, teacher: 
     }
     write_text(output / "settings.json", json.dumps(settings, indent=1) + "\n")
     data.split.save(output / "split.json")
+    if data.problems:
+        lines = [json.dumps({"case": problem.case, "reason": problem.reason}) + "\n" for problem in data.problems]
+        write_text(output / "problems.jsonl", "".join(lines))
 
 
 def _require_better_than_chance(teacher: Teacher, data: RunData, device: torch.device) -> None:
@@ -224,7 +241,7 @@ def _drawer(recipe: Recipe, role: Role, data: RunData) -> Callable[[int], Batch]
     """step -> batch; the wanted share of steps takes unlabelled cases, where there are any."""
     settings = role.optimization
 
-    def sampler(cases: list[PreparedCase]) -> PatchSampler:
+    def sampler(cases: Sequence[PreparedCase]) -> PatchSampler:
         return PatchSampler(cases, recipe.input.patch, recipe.augmentation, settings.foreground, recipe.seed)
 
     labelled, unlabelled = sampler(data.train), sampler(data.unlabelled)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mskd.data import Case, Dataset, Split, split_cases
+from mskd.data.arrays import ArrayStore
 from mskd.data.fingerprint import fingerprint
-from mskd.data.prepared import PreparedCase, prepare_cases, require_every_class
+from mskd.data.prepared import require_every_class
+from mskd.data.store import Problem, StoredCases, prepare_cases
 from mskd.events import CancelCheck, Listener, never, silent
 from mskd.spec import Label, Normalization
 from mskd.training.settings import Recipe
@@ -34,21 +37,32 @@ class RunData:
     labels: tuple[Label, ...]
     split: Split
     spec: RunInput
-    train: list[PreparedCase]
-    validation: list[PreparedCase]
-    unlabelled: list[PreparedCase]
+    train: StoredCases
+    validation: StoredCases
+    unlabelled: StoredCases
     fingerprint: str
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The cases that were left out, and why."""
+        return (*self.train.problems, *self.validation.problems, *self.unlabelled.problems)
 
 
 def prepare_run(
     dataset: Dataset,
     recipe: Recipe,
+    cache: Path,
     *,
     with_unlabelled: bool,
+    jobs: int = 0,
     on_event: Listener = silent,
     cancelled: CancelCheck = never,
 ) -> RunData:
     """Split the data set as the recipe says and prepare what training reads.
+
+    Args:
+        cache: Folder of prepared cases; what it holds already is not prepared again.
+        jobs: Processes that prepare; 0 chooses.
 
     Raises:
         InputError: a faulty case, or a class that no training case shows.
@@ -56,19 +70,32 @@ def prepare_run(
     labels = recipe.style(dataset.labels)
     split = split_cases(dataset, recipe.split.seed, recipe.split.validation, recipe.split.test)
     spec = RunInput.of(recipe)
+    store = ArrayStore(cache)
 
-    def prepare(cases: tuple[Case, ...], phase: str) -> list[PreparedCase]:
-        return prepare_cases(dataset, cases, spec, phase=phase, on_event=on_event, cancelled=cancelled)
+    def prepare(cases: tuple[Case, ...], phase: str) -> StoredCases:
+        return prepare_cases(
+            dataset,
+            cases,
+            spec,
+            store,
+            jobs=jobs,
+            bad_cases=recipe.data.bad_cases,
+            phase=phase,
+            on_event=on_event,
+            cancelled=cancelled,
+        )
 
     train = prepare(dataset.select(split.train), "read training cases")
     require_every_class(train, labels)
+    validation = prepare(dataset.select(split.validation), "read validation cases")
+    unlabelled = prepare(dataset.unlabelled if with_unlabelled else (), "read unlabelled cases")
     return RunData(
         dataset=dataset,
         labels=labels,
         split=split,
         spec=spec,
         train=train,
-        validation=prepare(dataset.select(split.validation), "read validation cases"),
-        unlabelled=prepare(dataset.unlabelled, "read unlabelled cases") if with_unlabelled else [],
-        fingerprint=fingerprint(train),
+        validation=validation,
+        unlabelled=unlabelled,
+        fingerprint=fingerprint({"train": train, "validation": validation, "unlabelled": unlabelled}),
     )

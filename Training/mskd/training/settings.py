@@ -45,6 +45,12 @@ class InputSettings(Strict):
     patch: Patch
 
 
+class DataSettings(Strict):
+    """What a case that cannot be read does: ``stop`` the run before it begins, or be left out and listed (``skip``)."""
+
+    bad_cases: Literal["stop", "skip"] = "stop"
+
+
 class SplitSettings(Strict):
     """Patient-wise split: shares of validation and test, the rest trains."""
 
@@ -179,6 +185,7 @@ class Recipe(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    data: DataSettings = DataSettings()
     input: InputSettings
     split: SplitSettings = SplitSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
