@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +14,31 @@ import pytest
 import torch
 
 from mskd.data.patches import Batch
+from mskd.data.prepared import PreparedCase
 from mskd.errors import InputError, SettingsError
-from mskd.events import silent
+from mskd.events import Event, silent
 from mskd.networks import build_network
 from mskd.spec import NetworkSpec
 from mskd.training.checkpoint import Checkpoints
 from mskd.training.log import RunLog
-from mskd.training.loop import Trainer, learning_rate, moving_average
-from mskd.training.settings import Optimization
+from mskd.training.loop import MOST_SKIPPED, Feed, NotFinite, Trainer, learning_rate, moving_average
+from mskd.training.settings import LossSettings, Optimization
 from mskd.training.task import Task
 from mskd.training.validation import Validation, chance_dice
+
+
+class Crops:
+    """What the loader hands over; here it is the batch already."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def to(self, device: torch.device) -> Crops:
+        return self
+
+
+def blob_crops(step: int, number: int) -> Crops:
+    return Crops(blob_batch(step))
 
 
 def blob_batch(step: int) -> Batch:
@@ -30,8 +49,8 @@ def blob_batch(step: int) -> Batch:
     return Batch(labels[:, None].float() + 0.3 * noise, labels, ("a", "b"))
 
 
-def make_trainer(folder: Path, dim: int = 3, **changes: object) -> Trainer:
-    arguments = {"dim": dim, "in_channels": 1, "classes": 3, "channels": [8, 16]}
+def make_trainer(folder: Path, dim: int = 3, norm: str = "batch", **changes: object) -> Trainer:
+    arguments = {"dim": dim, "in_channels": 1, "classes": 3, "channels": [8, 16], "norm": norm}
     torch.manual_seed(0)
     network = build_network(NetworkSpec(name="light_unet", arguments=arguments))
     settings = Optimization.model_validate(
@@ -52,9 +71,9 @@ def make_trainer(folder: Path, dim: int = 3, **changes: object) -> Trainer:
         return Validation(np.array(scores), ("a", "b"))
 
     device = torch.device("cpu")
-    return Trainer(
-        Task(network), average, settings, device, blob_batch, validate, Checkpoints(folder / "checkpoints", "digest")
-    )
+    feed = Feed(blob_crops, lambda crops: crops.batch, validate)
+    task = Task(network, LossSettings())
+    return Trainer(task, average, settings, device, feed, Checkpoints(folder / "checkpoints", "digest"))
 
 
 def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
@@ -64,7 +83,7 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
     row = log.rows[-1]
     assert trainer.checkpoints.load_best()["dice"] > 0.99
     assert row["step"] == 60
-    assert {"loss/segmentation", "dice/mean", "dice/a", "dice/b", "learning_rate"} <= row.keys()
+    assert {"loss/dice", "loss/ce", "gradient/dice", "gradient/ce", "gradient/total", "dice/mean", "dice/a", "loader_wait"} <= row.keys()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "step-00000060.pt"]
 
 
@@ -91,10 +110,10 @@ def test_a_loss_that_is_not_finite_names_term_and_cases(tmp_path: Path) -> None:
     batch = blob_batch(0)
     before = {name: tensor.clone() for name, tensor in trainer.task.network.state_dict().items()}
     batch.images[0, 0, 0, 0, 0] = math.nan
-    with pytest.raises(InputError, match=r"term 'segmentation' is nan for cases a, b"):
-        trainer.advance(batch)
+    with pytest.raises(NotFinite, match=r"term 'dice' is nan for cases a, b"):
+        trainer.advance([batch])
     after = trainer.task.network.state_dict()
-    assert all(torch.equal(before[n], after[n]) for n in before if "running" not in n and "tracked" not in n)
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights(tmp_path: Path) -> None:
@@ -102,8 +121,8 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights(tmp_path: Path) -> Non
     weight = next(trainer.task.network.parameters())
     weight.register_hook(lambda gradient: gradient * math.inf)
     before = weight.detach().clone()
-    with pytest.raises(InputError, match=r"the norm of the gradient is (nan|inf) for cases a, b"):
-        trainer.advance(blob_batch(0))
+    with pytest.raises(NotFinite, match=r"the norm of the gradient is (nan|inf) for cases a, b"):
+        trainer.advance([blob_batch(0)])
     assert torch.equal(before, weight)
     assert trainer.step == 0
 
@@ -112,18 +131,18 @@ def test_what_a_loss_draws_depends_on_seed_and_step_alone(tmp_path: Path) -> Non
     drawn: dict[tuple[int, int], float] = {}
 
     class Draws(Task):
-        def terms(self, batch: Batch, progress: float, autocast: torch.autocast) -> dict[str, torch.Tensor]:
+        def forward(self, batch: Batch, progress: float, autocast: torch.autocast) -> dict[str, torch.Tensor]:
             drawn[trainer.seed, trainer.step] = float(torch.rand(()))
-            return super().terms(batch, progress, autocast)
+            return super().forward(batch, progress, autocast)
 
     for seed, step in ((1, 0), (1, 1), (2, 0)):
         trainer = make_trainer(tmp_path)
         trainer.task.__class__, trainer.seed, trainer.step = Draws, seed, step
-        trainer.advance(blob_batch(0))
+        trainer.advance([blob_batch(0)])
     first = dict(drawn)
     torch.rand(7)
     trainer.seed, trainer.step = 1, 1
-    trainer.advance(blob_batch(0))
+    trainer.advance([blob_batch(0)])
     assert drawn == first
     assert len(set(drawn.values())) == 3
 
@@ -164,6 +183,103 @@ def test_chance_is_what_shuffled_voxels_reach() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random((40, 40, 40)) < 0.2).astype(np.uint8)
     prediction = (rng.random(truth.shape) < 0.4).astype(np.uint8)
-    case = type("Case", (), {"labels": truth})()
+    case = PreparedCase("a", np.zeros((1, *truth.shape), np.float32), truth, (1.0, 1.0, 1.0), {})
     measured = 2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())
-    assert chance_dice([case], [prediction], 2) == pytest.approx(measured, abs=0.01)
+    assert chance_dice(case, prediction, 2) == [pytest.approx(measured, abs=0.01)]
+
+
+def fit(trainer: Trainer, log: RunLog) -> list[Event]:
+    told: list[Event] = []
+    trainer.fit(log, told.append, lambda: False)
+    return told
+
+
+def poisoned(steps: set[int]) -> Callable[[int, int], Crops]:
+    def read(step: int, number: int) -> Crops:
+        batch = blob_batch(step)
+        if step in steps:
+            batch.images[0, 0, 0, 0, 0] = math.nan
+        return Crops(batch)
+
+    return read
+
+
+def test_a_poisoned_step_stops_the_run_and_names_its_cases(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=6, validate_every=2)
+    trainer.feed = replace(trainer.feed, read=poisoned({4}))
+    with pytest.raises(InputError, match=r"Step 5: the loss term 'dice' is nan for cases a, b; .* is untouched"):
+        fit(trainer, RunLog(tmp_path))
+    assert trainer.checkpoints.load_last()["step"] == 4
+
+
+def test_poisoned_steps_are_skipped_and_listed_where_that_is_asked_for(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, not_finite="skip")
+    trainer.feed = replace(trainer.feed, read=poisoned({3, 4, 59}))
+    log = RunLog(tmp_path)
+    told = fit(trainer, log)
+    assert trainer.step == 60
+    listed = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
+    assert [(entry["step"], entry["cases"]) for entry in listed] == [(4, ["a", "b"]), (5, ["a", "b"]), (60, ["a", "b"])]
+    assert any("the loss term 'dice' is nan for cases a, b; skipped" in event.text for event in told)
+    assert log.rows[-1]["dice/mean"] > 0.9
+    assert all(torch.isfinite(tensor).all() for tensor in trainer.task.network.state_dict().values())
+
+
+def test_poison_without_end_is_no_accident(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=60, not_finite="skip")
+    trainer.feed = replace(trainer.feed, read=poisoned(set(range(60))))
+    with pytest.raises(InputError, match=f"Step {MOST_SKIPPED + 1}: "):
+        fit(trainer, RunLog(tmp_path))
+
+
+def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
+    """With InstanceNorm and a mean over voxels, halves add up to the whole exactly."""
+    norms = []
+    for accumulate in (1, 2):
+        trainer = make_trainer(tmp_path, norm="instance", steps=1, accumulate=accumulate)
+        whole = blob_batch(0)
+        halves = [
+            Crops(Batch(whole.images[n : n + 1], whole.labels[n : n + 1], whole.cases[n : n + 1])) for n in range(2)
+        ]
+        read = partial(lambda parts, step, number: parts[number], halves if accumulate == 2 else [Crops(whole)])
+        trainer.feed = replace(trainer.feed, read=read)
+        trainer.task._loss = LossSettings(overlap_weight=0.0)
+        log = RunLog(tmp_path)
+        fit(trainer, log)
+        norms.append((log.rows[-1]["gradient/total"], log.rows[-1]["loss/ce"]))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=50, validate_every=1, patience=3)
+    scores = iter([0.1, 0.5, 0.4, 0.5, 0.3, 0.9])
+    trainer.feed = replace(
+        trainer.feed, validate=lambda network: Validation(np.array([[next(scores)]]), ("a",))
+    )
+    fit(trainer, RunLog(tmp_path))
+    assert trainer.step == 5
+    assert trainer.checkpoints.load_best()["step"] == 2
+    resumed = make_trainer(tmp_path, steps=50, validate_every=1, patience=3)
+    resumed.load(resumed.checkpoints.load_last())
+    assert resumed.finished
+
+
+@pytest.mark.parametrize(
+    ("schedule", "half"), [("cosine", 0.05), ("poly", 0.1 * 0.5**0.9), ("constant", 0.1)]
+)
+def test_each_schedule_falls_as_it_says(schedule: str, half: float) -> None:
+    settings = Optimization.model_validate({"steps": 100, "learning_rate": 0.1, "schedule": schedule, "warm_up": 0.1})
+    assert [learning_rate(step, settings) for step in (0, 4, 9, 55)] == pytest.approx([0.01, 0.05, 0.1, half])
+
+
+def test_a_clock_that_jumps_changes_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = iter(range(0, -(10**9), -(10**6)))
+    monkeypatch.setattr("time.time", lambda: float(next(jumps)))
+    log = RunLog(tmp_path)
+    fit(make_trainer(tmp_path, steps=4, validate_every=2), log)
+    assert all(0 < row["seconds_per_step"] < 60 and 0 <= row["loader_wait"] <= 1 for row in log.rows)
+
+
+def test_half_precision_on_a_processor_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="'fp16', which is for CUDA devices, and this run is on cpu; use 'auto'"):
+        make_trainer(tmp_path, precision="fp16")

@@ -34,7 +34,7 @@ def test_every_coarser_stage_answers_and_each_weighs_half_of_the_one_before(dim:
         step = 16 // stage.shape[-1]
         near = labels[(slice(None), *(slice(step // 2, None, step),) * dim)]
         wanted += weight * sum(float(term.detach()) for term in segmentation_terms(stage, near, LossSettings()).values())
-    assert float(supervision.terms(coarse, labels)["supervision"]) == pytest.approx(wanted, rel=1e-5)
+    assert float(supervision.terms(coarse, labels)["supervision"].detach()) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_stages_learn_and_the_network_keeps_its_keys() -> None:

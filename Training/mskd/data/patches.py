@@ -38,6 +38,20 @@ class Batch:
     cases: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Crops:
+    images: Tensor
+    labels: Tensor | None
+    cases: tuple[str, ...]
+
+    def to(self, device):
+        return Crops(self.images.to(device), None if self.labels is None else self.labels.to(device), self.cases)
+
+
+def augment(crops: Crops) -> Batch:
+    return Batch(crops.images, crops.labels, crops.cases)
+
+
 class PatchSampler:
     """Draws augmented patches from prepared cases.
 
@@ -60,13 +74,12 @@ class PatchSampler:
         self.foreground = foreground
         self.seed = seed
 
-    def batch(self, step: int, size: int) -> Batch:
-        """The batch of this step: always the same for the same sampler arguments."""
-        samples = [self._sample(np.random.default_rng((self.seed, step, index))) for index in range(size)]
+    def draw(self, step: int, indices: range) -> Crops:
+        samples = [self._sample(np.random.default_rng((self.seed, step, index))) for index in indices]
         images = torch.stack([image for image, _, _ in samples])
         masks = [labels for _, labels, _ in samples if labels is not None]
-        labels = torch.stack(masks).long() if len(masks) == size else None
-        return Batch(images, labels, tuple(name for _, _, name in samples))
+        labels = torch.stack(masks).long() if len(masks) == len(indices) else None
+        return Crops(images, labels, tuple(name for _, _, name in samples))
 
     def _sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor | None, str]:
         case = self.cases[int(rng.integers(len(self.cases)))]

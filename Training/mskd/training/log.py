@@ -19,15 +19,20 @@ class RunLog:
     Args:
         folder: The run's folder.
         resumed_at: Rows after this step are dropped: the resumed run will write them again.
+        writes: Whether this process writes them; of several ranks one does.
 
     Raises:
         InputError: the rows of the run to resume cannot be read, or the new ones not written.
     """
 
-    def __init__(self, folder: Path, resumed_at: int = 0) -> None:
-        self._lines, self._table = folder / "metrics.jsonl", folder / "metrics.csv"
+    def __init__(self, folder: Path, resumed_at: int = 0, *, writes: bool = True) -> None:
+        self._lines, self._table, self._problems = (
+            folder / name for name in ("metrics.jsonl", "metrics.csv", "problems.jsonl")
+        )
+        self._writes = writes
         self._curves = Curves(folder / "tensorboard", resumed_at + 1)
-        self.rows = [row for row in self._read() if row["step"] <= resumed_at] if resumed_at else []
+        self.rows = [row for row in _read(self._lines) if row["step"] <= resumed_at] if resumed_at else []
+        self.problems = [row for row in _read(self._problems) if row.get("step", 0) <= resumed_at]
         self._rewrite()
 
     def row(self, row: dict[str, Any]) -> None:
@@ -37,6 +42,8 @@ class RunLog:
             InputError: the disk is full or not writable; the rows before this one are still in the files.
         """
         self.rows.append(row)
+        if not self._writes:
+            return
         self._rewrite()
         curves = {name: value for name, value in row.items() if name != "step" and value is not None}
         try:
@@ -47,20 +54,30 @@ class RunLog:
                 "continue from the last checkpoint with --resume."
             ) from fault
 
-    def _read(self) -> list[dict[str, Any]]:
-        if not self._lines.is_file():
-            return []
-        try:
-            return [json.loads(line) for line in self._lines.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as fault:
-            raise InputError(
-                f"{self._lines}: holds no readable metrics ({fault}); remove the file to resume without them."
-            ) from fault
+    def problem(self, problem: dict[str, Any]) -> None:
+        """List a step that was skipped beside the cases that were (``problems.jsonl``)."""
+        self.problems.append(problem)
+        self._rewrite()
 
     def _rewrite(self) -> None:
+        if not self._writes:
+            return
         write_text(self._lines, "".join(json.dumps(row) + "\n" for row in self.rows))
+        if self.problems:
+            write_text(self._problems, "".join(json.dumps(row) + "\n" for row in self.problems))
         table, columns = io.StringIO(), list(dict.fromkeys(name for row in self.rows for name in row))
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self._table, table.getvalue())
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"{path}: holds no readable metrics ({fault}); remove the file to resume without them."
+        ) from fault

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from mskd.data import open_dataset
-from mskd.data.patches import Batch, PatchSampler
+from mskd.data.patches import PatchSampler, augment
 from mskd.data.prepared import PreparedCase
 from mskd.distillation.criterion import Distillation
 from mskd.errors import SettingsError
@@ -22,32 +23,36 @@ from mskd.files import require_writable_folder, write_text
 from mskd.inference.environment import choose_device, keep_freed_memory
 from mskd.networks import SegmentationNetwork, build_network
 from mskd.networks.base import to_device
-from mskd.package import Package, save_package
+from mskd.package import Package, open_package, save_package
+from mskd.ranks import barrier, gather, rank, world
 from mskd.spec import NetworkSpec
 from mskd.teachers import Teacher, open_teacher
 from mskd.teachers.base import require_same_task
 from mskd.training.checkpoint import Checkpoints
+from mskd.training.distributed import process_group, synchronise_batch_norm
+from mskd.training.feed import PatchReader
+from mskd.training.folder import CACHE, RunFolder
 from mskd.training.log import RunLog
-from mskd.training.loop import Trainer, moving_average
+from mskd.training.loop import Feed, Trainer, moving_average
 from mskd.training.manifest import make_manifest, versions
 from mskd.training.rundata import RunData, RunInput, prepare_run
-from mskd.training.settings import Recipe, Role
-from mskd.training.task import DistillationTask, Task
-from mskd.training.validation import Validation, chance_dice, measure, predict, validate
+from mskd.training.settings import Optimization, Recipe, Role
+from mskd.training.supervision import DeepSupervision
+from mskd.training.task import Task
+from mskd.training.validation import Validation, chance_dice, validate
 
 RoleName = Literal["teacher", "student"]
 CHANCE_MARGIN = 0.1
-# What a run writes, its settings last: a folder whose removal was interrupted is still a run's.
-RUN_FILES = (
-    *("model", "checkpoints", "tensorboard", "metrics.csv", "metrics.jsonl", "problems.jsonl", "split.json"),
-    "settings.json",
-)
-CACHE = "cache"
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how to run, as opposed to what (the recipe)."""
+    """Where and how to run, as opposed to what (the recipe).
+
+    Args:
+        cache: Folder of prepared cases that runs may share; by default ``cache/`` in the run's own.
+        jobs: Processes that prepare cases; 0 chooses.
+    """
 
     output: Path
     device: str = "auto"
@@ -60,23 +65,30 @@ class RunOptions:
 
     @property
     def prepared(self) -> Path:
-        """Where prepared cases lie: beside the run, or where several runs share them."""
+        """Where prepared cases lie."""
         return self.cache or self.output / CACHE
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run lies."""
+        return RunFolder(self.output, self.resume, self.overwrite)
 
 
 def train(dataset: Path | str, recipe: Recipe, role: RoleName, options: RunOptions) -> Package:
     """Train the recipe's teacher, or its student, on labels alone."""
-    return _run(dataset, recipe, role, None, options)
+    with process_group(options.device) as device:
+        return _run(dataset, recipe, role, None, replace(options, device=device))
 
 
 def distil(dataset: Path | str, teacher: str, recipe: Recipe, options: RunOptions) -> Package:
     """Train the recipe's student on labels and under a teacher (see ``open_teacher``)."""
-    return _run(dataset, recipe, "student", open_teacher(teacher), options)
+    with process_group(options.device) as device:
+        return _run(dataset, recipe, "student", open_teacher(teacher), replace(options, device=device))
 
 
 def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | None, options: RunOptions) -> Package:
-    keep_freed_memory()
-    device = choose_device(options.device)
+    device = _prepare_process(recipe, options)
+    options = options if rank() == 0 else replace(options, on_event=silent)
     dim, chosen = len(recipe.input.patch), recipe.role(role)
     dataset = open_dataset(path)
     spec = network_spec(chosen, role, dim, len(dataset.channels), len(dataset.labels) + 1)
@@ -86,7 +98,8 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
         sees = RunInput.of(recipe)
         wanted = (sees.spacing, sees.orientation, sees.normalization)
         require_same_task(teacher, dim, dataset.labels, len(dataset.channels), wanted)
-    _check_folder(options, [dataset.path, *([teacher.path] if teacher and teacher.path else [])])
+    options.folder.check([dataset.path, *([teacher.path] if teacher and teacher.path else [])])
+    require_writable_folder(options.prepared, "--cache")
     data = prepare_run(
         dataset,
         recipe,
@@ -97,20 +110,35 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
         cancelled=options.cancelled,
     )
     if teacher is not None:
-        _require_better_than_chance(teacher, data, device)
+        _require_better_than_chance(teacher, data, recipe.input.patch, device)
     nothing = Validation(np.empty((0, len(data.labels))), tuple(label.name for label in data.labels))
     make_manifest(recipe, role, spec, data, teacher, nothing)  # a fault in it must not wait for the last step
     trainer = _trainer(network, teacher, recipe, role, data, device, options)
     resumed = trainer.checkpoints.load_last() if options.resume else None
-    if resumed is None:
-        _start_folder(options, recipe, role, teacher, data)
-    else:
+    barrier()
+    if resumed is not None:
         trainer.load(resumed)
-    trainer.fit(RunLog(options.output, trainer.step), options.on_event, options.cancelled)
+    elif rank() == 0:
+        _start(options, recipe, role, teacher, data)
+    trainer.fit(RunLog(options.output, trainer.step, writes=rank() == 0), options.on_event, options.cancelled)
+    barrier()  # the best weights are written by one rank
+    network = to_device(build_network(spec), device, dim)
     network.load_state_dict(trainer.checkpoints.load_best()["network"])
-    result = validate(network.eval(), data.validation, data.labels, dim, device)
-    manifest = make_manifest(recipe, role, spec, data, teacher, result)
-    return save_package(options.output / "model", manifest, network.cpu(), overwrite=True)
+    result = validate(network.eval(), data.validation, data.labels, recipe.input.patch, device)
+    if rank() == 0:
+        manifest = make_manifest(recipe, role, spec, data, teacher, result)
+        save_package(options.output / "model", manifest, network.cpu(), overwrite=True)
+    barrier()
+    return open_package(options.output / "model")
+
+
+def _prepare_process(recipe: Recipe, options: RunOptions) -> torch.device:
+    """What this process computes on, and how."""
+    keep_freed_memory()
+    if recipe.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may differ from run to run
+    torch.use_deterministic_algorithms(recipe.deterministic)
+    return choose_device(options.device)
 
 
 def network_spec(role: Role, name: RoleName, dim: int, channels: int, classes: int) -> NetworkSpec:
@@ -122,55 +150,8 @@ def network_spec(role: Role, name: RoleName, dim: int, channels: int, classes: i
     return NetworkSpec(name=role.network, arguments={**decided, **role.arguments})
 
 
-def _check_folder(options: RunOptions, needed: Sequence[Path]) -> None:
-    """Refuse to write into a folder that holds something, before any work is done.
-
-    Args:
-        needed: What the run reads, which it must not replace.
-
-    Raises:
-        SettingsError: the folder is not writable, holds something that is no run, or holds a run and neither resume
-            nor overwrite was asked for; or overwriting it would remove what the run reads.
-    """
-    output = options.output
-    if options.resume and options.overwrite:
-        raise SettingsError("--resume continues a run and --overwrite replaces it; give one of the two.")
-    require_writable_folder(output, "--output")
-    require_writable_folder(options.prepared, "--cache")
-    if not output.exists() or all(path.name == CACHE for path in output.iterdir()):
-        return
-    if not options.resume and not options.overwrite:
-        raise SettingsError(
-            f"--output {output}: this folder is not empty, and was left as it is; continue the run in it with "
-            "--resume, replace it with --overwrite, or choose another."
-        )
-    if not _is_run(output):
-        raise SettingsError(
-            f"--output {output}: this folder is not empty and not a run's folder, so nothing in it was touched; choose "
-            "another."
-        )
-    inside = [path for path in needed if path.resolve().is_relative_to(output.resolve())]
-    if options.overwrite and inside:
-        raise SettingsError(
-            f"--output {output}: --overwrite would remove {inside[0]}, which this run reads; choose another."
-        )
-
-
-def _is_run(folder: Path) -> bool:
-    try:
-        return "recipe_sha256" in json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _start_folder(options: RunOptions, recipe: Recipe, role: RoleName, teacher: Teacher | None, data: RunData) -> None:
-    """Make the run's folder with its settings and its split; of an earlier run, remove what a run writes."""
-    output = options.output
-    for name in RUN_FILES if options.overwrite else ():
-        remove = shutil.rmtree if (output / name).is_dir() else Path.unlink
-        if (output / name).exists():
-            remove(output / name)
-    output.mkdir(parents=True, exist_ok=True)
+def _start(options: RunOptions, recipe: Recipe, role: RoleName, teacher: Teacher | None, data: RunData) -> None:
+    """Start the run's folder: its settings, its split, and the cases that were left out."""
     settings: dict[str, Any] = {
         "role": role,
         "dataset": str(data.dataset.path),
@@ -178,16 +159,17 @@ def _start_folder(options: RunOptions, recipe: Recipe, role: RoleName, teacher: 
         "teacher": None if teacher is None else {"name": teacher.name, "fingerprint": teacher.fingerprint},
         "recipe": recipe.model_dump(mode="json"),
         "recipe_sha256": recipe.digest(role, teacher is not None),
+        "processes": world(),
         "versions": versions(),
     }
-    write_text(output / "settings.json", json.dumps(settings, indent=1) + "\n")
-    data.split.save(output / "split.json")
+    options.folder.start(settings)
+    data.split.save(options.output / "split.json")
     if data.problems:
         lines = [json.dumps({"case": problem.case, "reason": problem.reason}) + "\n" for problem in data.problems]
-        write_text(output / "problems.jsonl", "".join(lines))
+        write_text(options.output / "problems.jsonl", "".join(lines))
 
 
-def _require_better_than_chance(teacher: Teacher, data: RunData, device: torch.device) -> None:
+def _require_better_than_chance(teacher: Teacher, data: RunData, patch: Sequence[int], device: torch.device) -> None:
     """Refuse a teacher that knows nothing: its student would learn the same, at full cost.
 
     Raises:
@@ -195,9 +177,14 @@ def _require_better_than_chance(teacher: Teacher, data: RunData, device: torch.d
     """
     cases = data.validation or data.train
     network = teacher.network.to(device).eval()
-    predictions = [predict(network, case, teacher.dim, device) for case in cases]
-    score = measure(predictions, cases, data.labels).dice
-    chance = chance_dice(cases, predictions, len(data.labels) + 1)
+    by_chance: list[float] = []
+
+    def seen(index: int, case: PreparedCase, prediction: np.ndarray) -> None:
+        by_chance.extend(chance_dice(case, prediction, len(data.labels) + 1))
+
+    score = validate(network, cases, data.labels, patch, device, seen).dice
+    every = [dice for part in gather(by_chance) for dice in part]
+    chance = float(np.mean(every)) if every else 0.0
     if not score > chance + CHANCE_MARGIN:
         raise SettingsError(
             f"Teacher '{teacher.name}' reaches a mean Dice of {score:.3f} on {len(cases)} labelled cases, where its "
@@ -215,39 +202,43 @@ def _trainer(
     device: torch.device,
     options: RunOptions,
 ) -> Trainer:
-    role = recipe.role(name)
-    average = moving_average(network, role.optimization.ema)  # before hooks are attached: a copy would carry them along
-    task = Task(network)
+    settings, patch = recipe.role(name).optimization, recipe.input.patch
+    average = moving_average(network, settings.ema)  # before hooks are attached: a copy would carry them along
+    synchronise_batch_norm(network)
+    example = torch.zeros(1, len(data.dataset.channels), *patch, device=device)
+    supervision = distillation = None
+    if settings.deep_supervision:
+        supervision = DeepSupervision(network, len(data.labels) + 1, example, recipe.loss)
     if teacher is not None:
         teaching = to_device(teacher.network, device, network.dim)
-        example = torch.zeros(1, len(data.dataset.channels), *recipe.input.patch, device=device)
-        task = DistillationTask(network, Distillation(recipe.distillation, network, teaching, example).to(device))
+        distillation = Distillation(recipe.distillation, network, teaching, example).to(device)
     digest = "-".join(
         (recipe.digest(name, teacher is not None), data.fingerprint, teacher.fingerprint if teacher else "")
     )
+
+    def measure(candidate: nn.Module) -> Validation:
+        return validate(candidate, data.validation, data.labels, patch, device)
+
     return Trainer(
-        task,
+        Task(network, recipe.loss, supervision=supervision, distillation=distillation),
         average,
-        role.optimization,
+        settings,
         device,
-        _drawer(recipe, role, data),
-        lambda candidate: validate(candidate, data.validation, data.labels, network.dim, device),
-        Checkpoints(options.output / "checkpoints", digest),
+        Feed(_reader(recipe, settings, data), augment, measure),
+        Checkpoints(options.output / "checkpoints", digest, writes=rank() == 0),
         recipe.seed,
     )
 
 
-def _drawer(recipe: Recipe, role: Role, data: RunData) -> Callable[[int], Batch]:
-    """step -> batch; the wanted share of steps takes unlabelled cases, where there are any."""
-    settings = role.optimization
-
+def _reader(recipe: Recipe, settings: Optimization, data: RunData) -> PatchReader:
     def sampler(cases: Sequence[PreparedCase]) -> PatchSampler:
         return PatchSampler(cases, recipe.input.patch, recipe.augmentation, settings.foreground, recipe.seed)
 
-    labelled, unlabelled = sampler(data.train), sampler(data.unlabelled)
-
-    def draw(step: int) -> Batch:
-        turn = int((step + 1) * settings.unlabelled) > int(step * settings.unlabelled)
-        return (unlabelled if data.unlabelled and turn else labelled).batch(step, settings.batch)
-
-    return draw
+    return PatchReader(
+        sampler(data.train),
+        sampler(data.unlabelled) if data.unlabelled else None,
+        settings.unlabelled,
+        settings.batch,
+        rank(),
+        world(),
+    )
