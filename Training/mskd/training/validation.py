@@ -13,7 +13,7 @@ from torch import nn
 from mskd.data.prepared import PreparedCase
 from mskd.evaluation.metrics import per_class_dice
 from mskd.networks.base import channels_last
-from mskd.spec import Label, Metric
+from mskd.spec import IGNORE, Label, Metric
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,11 @@ def chance_dice(cases: Sequence[PreparedCase], predictions: Sequence[np.ndarray]
     """Mean Dice that these predictions would reach with their voxels shuffled: ``2 p q / (p + q)`` for shares p, q."""
     scores = []
     for case, prediction in zip(cases, predictions, strict=True):
+        labels = np.asarray(case.labels)
+        counted = labels != IGNORE
+        found, truth = prediction[counted], labels[counted]
         for value in range(1, classes):
-            share, wanted = float(np.mean(prediction == value)), float(np.mean(case.labels == value))
+            share, wanted = float(np.mean(found == value)), float(np.mean(truth == value))
             if wanted > 0:
                 scores.append(2 * share * wanted / (share + wanted))
     return float(np.mean(scores)) if scores else 0.0
