@@ -157,9 +157,21 @@ def test_corrupt_gzip_body(tmp_path: Path) -> None:
     assert "damaged" in refused(path)
 
 
-def test_four_axes(tmp_path: Path) -> None:
-    image = sitk.GetImageFromArray(np.zeros((2, 3, 4, 5), dtype=np.int16), isVector=False)
-    assert "4 axes" in refused(write(tmp_path / "4d.nii.gz", image))
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_a_fourth_axis_holds_the_channels(tmp_path: Path, suffix: str) -> None:
+    channels = [random_image(), random_image() * 2]
+    image = write(tmp_path / f"4d{suffix}", sitk.JoinSeries(channels))
+    read = read_image(image)
+    np.testing.assert_array_equal(read.array, [sitk.GetArrayFromImage(channel) for channel in channels])
+    assert read.geometry.matches(read_image(write(tmp_path / f"3d{suffix}", channels[0])).geometry)
+    with pytest.raises(InputError, match="holds 2 channels; a label map has one"):
+        read_labels(image)
+
+
+@pytest.mark.parametrize("shape", [(17, 3, 4, 5), (2, 2, 3, 4, 5)])
+def test_time_series_are_no_channels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    image = sitk.GetImageFromArray(np.zeros(shape, dtype=np.int16), isVector=False)
+    assert f"has {len(shape)} axes" in refused(write(tmp_path / "series.nii.gz", image))
 
 
 @pytest.mark.parametrize("name", ["rgb.nrrd", "rgb.nii.gz", "rgb.mha"])
@@ -212,6 +224,14 @@ def test_labels_of_any_type(tmp_path: Path) -> None:
     labels = read_labels(write(tmp_path / "a.nii.gz", sitk.GetImageFromArray(array)))
     assert labels.array.dtype == np.uint8
     np.testing.assert_array_equal(labels.array, array)
+
+
+def test_labels_become_what_their_values_mean(tmp_path: Path) -> None:
+    array = np.array([[[0, 3, 700, 9]]], dtype=np.float32)
+    path = write(tmp_path / "a.nii.gz", sitk.GetImageFromArray(array))
+    assert read_labels(path, {0: 0, 3: 1, 700: 2, 9: 255}).array.ravel().tolist() == [0, 1, 2, 255]
+    with pytest.raises(InputError, match=r"the value 9, which the data set does not name \(it names \[0, 3, 700\]\)"):
+        read_labels(path, {0: 0, 3: 1, 700: 2})
 
 
 @pytest.mark.parametrize(("value", "word"), [(0.5, "0.5"), (-1.0, "-1"), (256.0, "256")])

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from mskd.errors import InputError, SettingsError
 from mskd.image import Geometry, Image, LabelMap
 from mskd.inference import Region, make_grid, prepare_labels, preprocess
-from mskd.spec import Normalization
+from mskd.spec import IGNORE, Normalization
 
 OBLIQUE = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 ORIENTATIONS = ["LPS", "RAS", "SAR", "PIR"]
@@ -132,6 +132,22 @@ def test_labels_without_resampling_are_exact() -> None:
     np.testing.assert_array_equal(prepared, labels[:, ::-1, ::-1])
     prepared[:] = 0
     assert labels.any()
+
+
+def test_ignored_voxels_stay_ignored_and_have_no_vote() -> None:
+    labels = np.zeros((4, 12, 12), dtype=np.uint8)
+    labels[:, :, 3:6], labels[:, :, 6:] = 1, IGNORE
+    labels[:, 0, 0] = 2
+    prepared = prepare_labels(LabelMap(labels, Geometry(labels.shape)), spec(spacing=(None, 0.5, 0.5)))
+    assert prepared.shape == (4, 24, 24)
+    assert (prepared[:, :, 12:] == IGNORE).all()  # the border lies where it lay: neither smeared nor eaten
+    assert (prepared[:, 4:, 7:12] == 1).all()
+    assert set(np.unique(prepared)) == {0, 1, 2, IGNORE}
+    merged = np.full((1, 1, 9), IGNORE, np.uint8)
+    merged[..., [0, 1, 3]] = [1, 2, 2]
+    coarse = prepare_labels(LabelMap(merged, Geometry(merged.shape)), spec(spacing=(None, None, 3.0)))
+    assert coarse.ravel()[0] in (1, 2)  # two real voxels against one ignored, though no label alone has more than it
+    assert coarse.ravel()[1:].tolist() == [IGNORE, IGNORE]
 
 
 def test_region_takes_a_margin_and_its_own_statistics() -> None:

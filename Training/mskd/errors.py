@@ -47,3 +47,10 @@ class Cancelled(MSKDError):
 
     exit_code = 130
     code = "cancelled"
+
+
+class Preempted(Cancelled):
+    """The system asked to stop (SIGTERM); a training wrote a checkpoint to continue from. 75 is ``EX_TEMPFAIL``."""
+
+    exit_code = 75
+    code = "preempted"

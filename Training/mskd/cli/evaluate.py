@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mskd.cli.console import Device, interruptible, progress_listener
+from mskd.cli.train import DatasetArgument
 from mskd.errors import SettingsError
 from mskd.files import require_new_file, write_text
 
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the data set (Medical Segmentation Decathlon layout).")],
+    dataset: DatasetArgument,
     model: Annotated[str, typer.Option(metavar="MODEL", help="A model package, or the name of a bundled model.")],
     output: Annotated[
         Path, typer.Option(metavar="TABLE.json", help="The table; its Markdown lands beside it, as .md.")

@@ -114,17 +114,16 @@ def find_cases(inputs: list[Path], channels: int) -> dict[str, list[Path]] | Non
     A folder with image files is a folder of cases; for a model of several channels their names end in _0000, _0001,
     ... A folder of nothing but folders is a folder of DICOM cases; any other folder is one DICOM case.
     """
-    from mskd.image.read import IMAGE_SUFFIXES
+    from mskd.image.read import image_stem
 
     if len(inputs) != 1 or not inputs[0].is_dir():
         return None
     entries = sorted(entry for entry in inputs[0].iterdir() if not entry.name.startswith("."))
     cases: dict[str, list[Path]] = {}
     for entry in entries:
-        suffix = next((end for end in sorted(IMAGE_SUFFIXES, key=len)[::-1] if entry.name.lower().endswith(end)), None)
-        if suffix is None or not entry.is_file():
+        name = image_stem(entry)
+        if name is None or not entry.is_file():
             continue
-        name = entry.name[: -len(suffix)]
         if channels > 1 and name[-5:-4] == "_" and name[-4:].isdigit():
             name = name[:-5]
         elif name in cases:

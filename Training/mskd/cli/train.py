@@ -11,7 +11,11 @@ import typer
 from mskd.cli.console import Device, interruptible, progress_listener
 
 DatasetArgument = Annotated[
-    Path, typer.Argument(help="Folder of the data set (Medical Segmentation Decathlon layout).")
+    Path,
+    typer.Argument(
+        help="Folder of the data set: Medical Segmentation Decathlon (msd), nnU-Net raw (nnunet), images/ and labels/ "
+        "(folder), Synapse multi-organ CT (synapse), KiTS (kits19, kits23); see docs/data.md."
+    ),
 ]
 RecipeOption = Annotated[str, typer.Option(help="A recipe's name, or the path of a .toml file.")]
 OutputOption = Annotated[Path, typer.Option(help="Folder of the run: settings, metrics, checkpoints, model/.")]

@@ -11,12 +11,9 @@ from mskd.data.dataset import Case, Dataset
 from mskd.errors import InputError
 from mskd.image import Image, LabelMap, read_image, read_labels
 from mskd.inference import InputSpec, prepare_labels, preprocess
-from mskd.spec import Label
+from mskd.spec import IGNORE, Label
 
 FOREGROUND_SAMPLES = 2000
-
-IGNORE = 255
-"""Label of voxels that neither teach nor count."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class PreparedCase:
 
     Args:
         image: float32 ``[C, z, y, x]``, normalised.
-        labels: uint8 ``[z, y, x]``, or None for an unlabelled case.
+        labels: uint8 ``[z, y, x]``, ``IGNORE`` where voxels neither teach nor count; None for an unlabelled case.
         spacing: (z, y, x) in mm of these arrays.
         foreground: For each class that occurs, every n-th of its voxels, at most 4000, as ``[n, 3]`` (z, y, x).
         logits: A teacher's answer, float16 ``[K, z, y, x]``, or None.
@@ -44,6 +41,9 @@ class PreparedCase:
 def read_case(dataset: Dataset, case: Case) -> tuple[Image, LabelMap | None]:
     """Read a case's files and hold them against the data set's description.
 
+    Returns:
+        The image, and the label map in the data set's label values (``IGNORE`` where voxels are to be left out).
+
     Raises:
         InputError: unreadable, another number of channels, a label value without a name, or two different grids.
     """
@@ -51,22 +51,15 @@ def read_case(dataset: Dataset, case: Case) -> tuple[Image, LabelMap | None]:
     if image.array.shape[0] != len(dataset.channels):
         raise InputError(
             f"{case.images[0]}: {image.array.shape[0]} channels, but the data set declares {len(dataset.channels)}; "
-            "mend the file or 'modality' in dataset.json."
+            "mend the file, or the channels in the data set's description."
         )
     if case.labels is None:
         return image, None
-    labels = read_labels(case.labels)
+    labels = read_labels(case.labels, dataset.values)
     if not labels.geometry.matches(image.geometry):
         raise InputError(
             f"{case.labels}: its grid ({_grid(labels.geometry)}) is not that of its image ({_grid(image.geometry)}); "
             "resample the label map onto the image."
-        )
-    unnamed = set(np.unique(labels.array).tolist()) - {0} - {label.value for label in dataset.labels}
-    if unnamed:
-        named = {label.value: label.name for label in dataset.labels}
-        raise InputError(
-            f"{case.labels}: voxels have the value {min(unnamed)}, which the data set does not name "
-            f"(it names {named}); name it in dataset.json or relabel the file."
         )
     return image, labels
 
@@ -99,7 +92,7 @@ def _foreground(mask: np.ndarray | None) -> dict[int, np.ndarray]:
         return {}
     found = {}
     for value in np.unique(mask):
-        if value:
+        if value not in (0, IGNORE):
             voxels = np.argwhere(mask == value)
             found[int(value)] = voxels[:: max(1, len(voxels) // FOREGROUND_SAMPLES)]
     return found

@@ -176,6 +176,7 @@ def case_key(dataset: Dataset, case: Case, spec: InputSpec) -> str:
         "orientation": spec.orientation,
         "normalization": spec.normalization.model_dump(),
         "labels": [[label.value, label.name] for label in dataset.labels],
+        "values": sorted(dataset.values.items()),
         "channels": [channel.name for channel in dataset.channels],
         "labelled": case.labels is not None,
     }

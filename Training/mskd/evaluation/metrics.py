@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from mskd.spec import IGNORE
+
 Mask = npt.NDArray[np.bool_]
 
 NAN = float("nan")
@@ -55,12 +57,12 @@ ABSENT = Scores(NAN, NAN, NAN, NAN, NAN)
 
 
 def per_class_dice(prediction: np.ndarray, truth: np.ndarray, classes: int) -> npt.NDArray[np.float64]:
-    """Dice of every foreground class of one case.
+    """Dice of every foreground class of one case, without the voxels whose truth is ``IGNORE``.
 
     Args:
         prediction: Label values below ``classes``, any shape, any integer type.
-        truth: The same shape.
-        classes: Number of classes, background included.
+        truth: The same shape, with values below ``classes``, or ``IGNORE``.
+        classes: Number of classes, background included, at most 255.
 
     Returns:
         ``[classes - 1]``, entry 0 for label 1; NaN where a class is absent in both.
@@ -69,6 +71,9 @@ def per_class_dice(prediction: np.ndarray, truth: np.ndarray, classes: int) -> n
         ValueError: the shapes differ, or a value is negative or not below ``classes``.
     """
     _same_shape(prediction, truth)
+    counted = truth != IGNORE
+    if not counted.all():
+        prediction, truth = prediction[counted], truth[counted]
     for name, values in (("prediction", prediction), ("truth", truth)):
         if values.size and (values.min() < 0 or values.max() >= classes):
             low, high = values.min(), values.max()

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from scipy.optimize import linear_sum_assignment
 
 from mskd.image import Geometry, Image, LabelMap
-from mskd.spec import Label
+from mskd.spec import IGNORE, Label
 
 AXES = ("axial", "coronal", "sagittal")
 PANEL_INCHES = 3.4
@@ -51,7 +51,7 @@ def save_overlay(
 
     Args:
         image: Its first channel is shown.
-        truth: Drawn dashed and white, where there is one.
+        truth: Drawn dashed and white, where there is one; what it ignores is not drawn.
         predictions: Row title -> labels on the image's grid, drawn solid in the labels' colours.
         labels: Names and colours of the legend.
         margin: Show only what the labels occupy and this many mm around it; None shows the whole image.
@@ -65,7 +65,7 @@ def save_overlay(
     turn = Upright(image.geometry)
     scene = Scene(
         grey=turn(image.array[0]),
-        truth=turn(truth.array) if truth else None,
+        truth=turn(np.where(truth.array == IGNORE, 0, truth.array)) if truth else None,
         predictions={title: turn(found.array) for title, found in predictions.items()},
         labels=labels,
         spacing=turn.spacing,

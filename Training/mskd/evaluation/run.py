@@ -16,7 +16,7 @@ from mskd.events import CancelCheck, Event, Listener, never, silent
 from mskd.inference import Engine
 from mskd.networks import count_parameters
 from mskd.package import Package
-from mskd.spec import Label
+from mskd.spec import IGNORE, Label
 
 
 def evaluate(
@@ -29,7 +29,7 @@ def evaluate(
     on_event: Listener = silent,
     cancelled: CancelCheck = never,
 ) -> Table:
-    """Segment each case on its own grid and compare it with its labels there.
+    """Segment each case on its own grid and compare it with its labels there, without the voxels these ignore.
 
     Args:
         cases: Labelled cases of ``dataset``.
@@ -55,8 +55,9 @@ def evaluate(
         if truth is None:
             raise InputError(f"{dataset.path}: case '{case.id}' has no labels to compare with; leave it out.")
         result = engine.run(image, cancelled=cancelled)
+        counted = truth.array != IGNORE
         for ours, theirs in pairs:
-            masks = result.labels.array == ours.value, truth.array == theirs.value
+            masks = (result.labels.array == ours.value) & counted, truth.array == theirs.value
             rows.append(Row(case.id, ours.name, score(*masks, truth.geometry.spacing, tolerance)))
         reports.append(result.report)
         on_event(Event("evaluate", index + 1, len(cases)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,57 +14,84 @@ from mskd.errors import InputError
 from mskd.image.dicom import read_series
 from mskd.image.geometry import Geometry, Image, LabelMap
 from mskd.image.nifti import check_nifti
+from mskd.spec import MOST_CHANNELS
 
 FORMATS = "a NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file, or a folder of one DICOM series"
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 LARGEST_LABEL = 255
+LARGEST_FILE_VALUE = 65535
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
 def read_image(path: str | Path | Sequence[str | Path]) -> Image:
-    """Read a 2D or 3D scalar image, or several as the channels of one.
+    """Read a 2D or 3D image, or several as the channels of one.
 
     Args:
         path: A NIfTI, NRRD or MetaImage file or a DICOM folder; or a sequence of them, one a channel, on one grid.
 
     Returns:
-        Voxels ``[C, z, y, x]`` in the file's own numeric type. A 2D image becomes one slice.
+        Voxels ``[C, z, y, x]`` in the file's own numeric type. A 2D image becomes one slice; a fourth axis holds the
+        channels, as in the Medical Segmentation Decathlon.
 
     Raises:
-        InputError: not an image, damaged, 4D, colour, several DICOM series, an impossible grid, voxels that are not
-            finite, or channels on different grids.
+        InputError: not an image, damaged, more than 16 channels, colour, several DICOM series, an impossible grid,
+            voxels that are not finite, or channels on different grids.
     """
     if isinstance(path, (str, Path)):
-        array, geometry = _read(Path(path))
-        return Image(array[None], geometry)
+        return Image(*_read(Path(path)))
     paths = [Path(entry) for entry in path]
     if not paths:
         raise InputError("No image was given: name one file for each channel.")
     channels = [_read(entry) for entry in paths]
     for entry, (_, geometry) in zip(paths[1:], channels[1:], strict=True):
         _same_grid(paths[0], channels[0][1], entry, geometry)
-    return Image(np.stack([array for array, _ in channels]), channels[0][1])
+    return Image(np.concatenate([array for array, _ in channels]), channels[0][1])
 
 
-def read_labels(path: str | Path) -> LabelMap:
-    """Read a label map: integers 0 to 255 on a 2D or 3D grid, of any numeric type in the file.
+def read_labels(path: str | Path, values: Mapping[int, int] | None = None) -> LabelMap:
+    """Read a label map: integers on a 2D or 3D grid, of any numeric type in the file.
+
+    Args:
+        values: What each value of the file (0 to 65535) becomes (0 to 255); None keeps them, which must be 0 to 255.
 
     Raises:
-        InputError: whatever :func:`read_image` refuses, or a value that is not an integer from 0 to 255.
+        InputError: whatever :func:`read_image` refuses, several channels, a value that is not an integer in that range,
+            or one that ``values`` does not have.
     """
     array, geometry = _read(Path(path))
+    if len(array) > 1:
+        raise InputError(f"{path}: holds {len(array)} channels; a label map has one, so is this an image?")
+    kind, largest = (np.uint8, LARGEST_LABEL) if values is None else (np.uint16, LARGEST_FILE_VALUE)
     low, high = array.min(), array.max()
-    if low < 0 or high > LARGEST_LABEL:
+    if low < 0 or high > largest:
         raise InputError(
-            f"{path}: label values run from {low:g} to {high:g}; a label map holds integers from 0 to {LARGEST_LABEL}."
+            f"{path}: label values run from {low:g} to {high:g}; a label map holds integers from 0 to {largest}."
         )
-    labels = array.astype(np.uint8)
+    labels = array.astype(kind)
     if not np.array_equal(labels, array):
         odd = array[labels != array].flat[0]
         raise InputError(f"{path}: holds the label value {odd:g}; labels are integers, so is this an image?")
-    return LabelMap(labels, geometry)
+    return LabelMap((labels if values is None else _translate(path, labels, values))[0], geometry)
+
+
+def _translate(path: str | Path, labels: NDArray, values: Mapping[int, int]) -> NDArray[np.uint8]:
+    table, known = np.zeros(LARGEST_FILE_VALUE + 1, np.uint8), np.zeros(LARGEST_FILE_VALUE + 1, bool)
+    table[list(values)], known[list(values)] = list(values.values()), True
+    unknown = ~known[labels]
+    if unknown.any():
+        raise InputError(
+            f"{path}: voxels have the value {labels[unknown].min()}, which the data set does not name (it names "
+            f"{sorted(values)!s:.80}); name it in the data set's description, or relabel the file."
+        )
+    return table[labels]
+
+
+def image_stem(path: Path) -> str | None:
+    """The file's name without its image suffix; None where it has none of ``IMAGE_SUFFIXES``."""
+    ends = [end for end in IMAGE_SUFFIXES if path.name.lower().endswith(end)]
+    return path.name[: -max(map(len, ends))] if ends else None
 
 
 def _same_grid(first: Path, grid: Geometry, second: Path, other: Geometry) -> None:
@@ -78,7 +105,7 @@ def _same_grid(first: Path, grid: Geometry, second: Path, other: Geometry) -> No
 
 
 def _read(path: Path) -> tuple[NDArray[np.generic], Geometry]:
-    """Array [z, y, x] and geometry of one scalar image."""
+    """Array [C, z, y, x] and geometry of one file or DICOM folder."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give {FORMATS}.")
     image = read_series(path) if path.is_dir() else _read_file(path)
@@ -88,7 +115,7 @@ def _read(path: Path) -> tuple[NDArray[np.generic], Geometry]:
             "each, as in a colour image); a scalar image is needed, one file for each channel."
         )
     geometry = _geometry(path, image)
-    array = sitk.GetArrayFromImage(image).reshape(geometry.shape)
+    array = sitk.GetArrayFromImage(image).reshape(-1, *geometry.shape)
     if array.dtype.kind == "f":
         _all_finite(path, array)
     return array, geometry
@@ -102,7 +129,7 @@ def _read_file(path: Path) -> sitk.Image:
         with ThreadPoolExecutor(1) as pool:
             checked = pool.submit(check_nifti, path) if path.name.lower().endswith(NIFTI_SUFFIXES) else None
             try:
-                _three_axes(path, reader)
+                _spatial_axes_and_channels(path, reader)
                 return reader.Execute()
             finally:
                 if checked is not None:
@@ -111,16 +138,17 @@ def _read_file(path: Path) -> sitk.Image:
         raise InputError(f"{path}: {_sentence(str(fault))}") from fault
 
 
-def _three_axes(path: Path, reader: sitk.ImageFileReader) -> None:
+def _spatial_axes_and_channels(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Have the reader drop what lies beyond the fourth axis, and refuse what is no image of at most 16 channels."""
     reader.ReadImageInformation()
     size = reader.GetSize()
-    if len(size) < 2 or any(side > 1 for side in size[3:]):
+    if len(size) < 2 or any(side > 1 for side in size[4:]) or any(side > MOST_CHANNELS for side in size[3:4]):
         raise InputError(
-            f"{path}: has {len(size)} axes of size {size}; a 2D or 3D image is needed, so give one time point, and one "
-            "file for each channel."
+            f"{path}: has {len(size)} axes of size {size}; a 2D or 3D image is needed, or one with at most "
+            f"{MOST_CHANNELS} channels along a fourth axis, so give one time point."
         )
-    if len(size) > 3:
-        reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
+    if len(size) > 4:
+        reader.SetExtractSize([*size[:4], *(0 for _ in size[4:])])
 
 
 def _sentence(fault: str) -> str:
@@ -138,11 +166,13 @@ def _sentence(fault: str) -> str:
 
 
 def _geometry(path: Path, image: sitk.Image) -> Geometry:
-    axes = image.GetDimension()
+    dimension = image.GetDimension()
+    axes = min(dimension, 3)
     direction = np.eye(3)
-    direction[:axes, :axes] = np.reshape(image.GetDirection(), (axes, axes))
+    direction[:axes, :axes] = np.reshape(image.GetDirection(), (dimension, dimension))[:axes, :axes]
     spacing, origin, size = np.ones(3), np.zeros(3), np.ones(3, dtype=int)
-    spacing[:axes], origin[:axes], size[:axes] = image.GetSpacing(), image.GetOrigin(), image.GetSize()
+    for numbers, found in ((spacing, image.GetSpacing()), (origin, image.GetOrigin()), (size, image.GetSize())):
+        numbers[:axes] = found[:axes]
     try:
         return Geometry(
             shape=(int(size[2]), int(size[1]), int(size[0])),

@@ -14,7 +14,7 @@ from mskd.image.geometry import Geometry, Image, LabelMap
 from mskd.inference.grid import Grid, InputSpec, make_grid
 from mskd.inference.region import Region
 from mskd.inference.resample import resample
-from mskd.spec import Normalization
+from mskd.spec import IGNORE, Normalization
 
 SMALLEST_DEVIATION = 1e-8
 
@@ -63,7 +63,7 @@ def prepare_labels(labels: LabelMap, spec: InputSpec) -> NDArray[np.uint8]:
     """The labels ``[z, y, x]`` on the prepared grid of an image that shares their own grid.
 
     Each label is resampled linearly as a mask of its own and the largest share wins: smooth borders, no invented
-    values.
+    values. What is ``IGNORE`` for at least half of a voxel stays so, and has no vote elsewhere.
     """
     grid = make_grid(labels.geometry, spec)
     turned = np.array(grid.view(labels.array), order="C")
@@ -72,10 +72,13 @@ def prepare_labels(labels: LabelMap, spec: InputSpec) -> NDArray[np.uint8]:
     source = torch.from_numpy(turned)
     best = torch.full(grid.geometry.shape, -1.0)
     winner = torch.zeros(grid.geometry.shape, dtype=torch.uint8)
-    for value in np.unique(turned):
-        share = resample((source == int(value)).float()[None], grid.geometry.shape, "bilinear")[0]
-        winner.masked_fill_(share > best, int(value))
-        torch.maximum(best, share, out=best)
+    for value in map(int, np.unique(turned)):
+        share = resample((source == value).float()[None], grid.geometry.shape, "bilinear")[0]
+        if value == IGNORE:  # the largest value, so it comes last
+            winner.masked_fill_(share >= 0.5, IGNORE)
+        else:
+            winner.masked_fill_(share > best, value)
+            torch.maximum(best, share, out=best)
     return winner.numpy()
 
 

@@ -1,10 +1,21 @@
 """What a label, a model and a run are: typed, validated data without torch."""
 
 from mskd.spec.base import Strict, validate
-from mskd.spec.labels import Code, Label, Terminology
-from mskd.spec.model import SCHEMA_VERSION, Channel, Manifest, Metric, NetworkSpec, Normalization, Provenance
+from mskd.spec.labels import IGNORE, Code, Label, Terminology
+from mskd.spec.model import (
+    MOST_CHANNELS,
+    SCHEMA_VERSION,
+    Channel,
+    Manifest,
+    Metric,
+    NetworkSpec,
+    Normalization,
+    Provenance,
+)
 
 __all__ = [
+    "IGNORE",
+    "MOST_CHANNELS",
     "SCHEMA_VERSION",
     "Channel",
     "Code",

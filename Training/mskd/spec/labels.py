@@ -9,6 +9,8 @@ from pydantic import Field
 from mskd.spec.base import Strict
 
 LONGEST_NAME = 64
+IGNORE = 255
+"""In the label maps of a data set: a voxel that neither teaches nor counts. A data set has at most 254 labels."""
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 

@@ -10,6 +10,7 @@ from mskd.spec.base import Strict
 from mskd.spec.labels import Label
 
 SCHEMA_VERSION = "1.0"
+MOST_CHANNELS = 16
 
 Positive = Annotated[float, Field(gt=0, le=1e4)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -112,7 +113,7 @@ class Manifest(Strict):
     title: Title
     description: Text = ""
     network: NetworkSpec
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=16)]
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=MOST_CHANNELS)]
     spacing: tuple[Positive | None, Positive | None, Positive | None]
     orientation: Orientation = "LPS"
     normalization: Normalization

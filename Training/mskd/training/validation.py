@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mskd.data.prepared import IGNORE, PreparedCase
+from mskd.data.prepared import PreparedCase
 from mskd.evaluation.metrics import per_class_dice
 from mskd.events import never
 from mskd.inference.engine import WINDOW_DEPENDENT
@@ -19,7 +19,7 @@ from mskd.inference.windows import Shape, make_plan
 from mskd.inference.windows import predict as predict_windows
 from mskd.networks.base import channels_last
 from mskd.ranks import gather, rank, world
-from mskd.spec import Label, Metric
+from mskd.spec import IGNORE, Label, Metric
 
 WHOLE = 8
 """A case of up to this many patches goes through the network in one piece."""
@@ -123,18 +123,19 @@ def validate(
 
 
 def _scores(prediction: np.ndarray, case: PreparedCase, labels: Sequence[Label]) -> np.ndarray:
-    """Dice of each label, voxels with the ignore label left out; NaN for an unlabelled case."""
+    """Dice of each label; NaN for an unlabelled case."""
     if case.labels is None:
         return np.full(len(labels), np.nan)
-    counted = case.labels != IGNORE
-    return np.asarray(per_class_dice(prediction[counted], case.labels[counted], len(labels) + 1))
+    return per_class_dice(prediction, case.labels, len(labels) + 1)
 
 
 def chance_dice(case: PreparedCase, prediction: np.ndarray, classes: int) -> list[float]:
     """Dice of each label of a case that the prediction would reach with its voxels shuffled: ``2 p q / (p + q)``."""
+    truth = np.asarray(case.labels)
+    counted = truth != IGNORE
     scores = []
     for value in range(1, classes):
-        share, wanted = float(np.mean(prediction == value)), float(np.mean(case.labels == value))
+        share, wanted = float(np.mean(prediction[counted] == value)), float(np.mean(truth[counted] == value))
         if wanted > 0:
             scores.append(2 * share * wanted / (share + wanted))
     return scores
