@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Distil heavy medical segmentation networks into light students, and segment with them.",
     epilog="Exit codes: 0 fine, 2 wrong usage or settings, 3 unreadable or unsuitable input, 4 model package refused, "
-    "5 out of memory after every fallback, 130 cancelled.",
+    "5 out of memory after every fallback, 75 stopped by the system (SIGTERM), 130 cancelled.",
 )
 
 

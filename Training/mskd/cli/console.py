@@ -12,6 +12,7 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mskd.errors import Cancelled, Preempted
 from mskd.events import CancelCheck, Event, Listener
 
 
@@ -58,20 +59,28 @@ def progress_listener(title: str = "") -> Iterator[Listener]:
 
 @contextmanager
 def interruptible() -> Iterator[CancelCheck]:
-    """A cancel check that turns true at the first Ctrl-C; the second one ends the process at once."""
-    asked = False
+    """A cancel check that turns true at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once.
+
+    Raises:
+        Preempted: in place of what was cancelled, when the system asked (SIGTERM) and not the user.
+    """
+    asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        asked.append(number)
+        if asked.count(signal.SIGINT) > 1:
             raise KeyboardInterrupt
-        asked = True
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: asked
+        yield lambda: bool(asked)
         return
-    previous = signal.signal(signal.SIGINT, ask)
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: bool(asked)
+    except Cancelled as stopped:
+        if signal.SIGTERM in asked:
+            raise Preempted(str(stopped)) from stopped
+        raise
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

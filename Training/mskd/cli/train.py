@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -69,7 +70,9 @@ def train(
 
 
 def conclude(model: Path, dataset: Path, run: Path) -> None:
-    """Say where the model lies and what to do with it."""
+    """Say where the model lies and what to do with it; of several ranks one does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     typer.echo(f"The model package is {model}. Measure it on the test cases, which training never read:")
     typer.echo(
         f"  mskd evaluate {dataset} --model {model} --split {run / 'split.json'}:test --output {run / 'test.json'}"
