@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mskd.data.patches import Batch
 from mskd.errors import Cancelled, InputError
 from mskd.events import CancelCheck, Event, Listener
-from mskd.ranks import any_rank
+from mskd.ranks import any_rank, gather
 from mskd.training.checkpoint import Checkpoints
 from mskd.training.distributed import distribute
 from mskd.training.loader import Loader
@@ -251,7 +251,9 @@ class Trainer:
         network = self.average.module.eval()
         result = self.feed.validate(network)
         clock.start(self.step)
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        ours = {name: total / self._counts[name] for name, total in self._sums.items()}
+        ranks = gather(ours)
+        means = {name: sum(each[name] for each in ranks) / len(ranks) for name in ours}
         self._sums.clear()
         self._counts.clear()
         dice = {"mean": result.dice, **result.per_label}
