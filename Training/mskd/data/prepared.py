@@ -15,6 +15,8 @@ from mskd.inference import InputSpec, prepare_labels, preprocess
 from mskd.spec import Label
 
 FOREGROUND_SAMPLES = 2000
+IGNORE = 255
+"""Marks voxels in ``PreparedCase.labels`` that neither teach nor count."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,10 @@ class PreparedCase:
 
     Args:
         image: float32 ``[C, z, y, x]``, normalised.
-        labels: uint8 ``[z, y, x]``, or None for an unlabelled case.
+        labels: uint8 ``[z, y, x]``, or None for an unlabelled case; ``IGNORE`` marks what is not known.
         spacing: (z, y, x) in mm of these arrays.
         foreground: For each class that occurs, every n-th of its voxels, at most 4000, as ``[n, 3]`` (z, y, x).
+        logits: A teacher's, float16 ``[K, z, y, x]``, or None.
     """
 
     id: str
@@ -33,6 +36,7 @@ class PreparedCase:
     labels: np.ndarray | None
     spacing: tuple[float, ...]
     foreground: dict[int, np.ndarray]
+    logits: np.ndarray | None = None
 
 
 def read_case(dataset: Dataset, case: Case) -> tuple[Image, LabelMap | None]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mskd.data import open_dataset
-from mskd.data.patches import Batch, PatchSampler
+from mskd.data.patches import Batch, PatchSampler, augment
 from mskd.data.prepared import PreparedCase
 from mskd.distillation.criterion import Distillation
 from mskd.errors import SettingsError
@@ -224,13 +224,19 @@ def _drawer(recipe: Recipe, role: Role, data: RunData) -> Callable[[int], Batch]
     """step -> batch; the wanted share of steps takes unlabelled cases, where there are any."""
     settings = role.optimization
 
+    pairs = recipe.augmentation.pairs(data.labels)
+    left_right = "xyz"[next(i for i, letter in enumerate(recipe.input.orientation) if letter in "LR")]
+
     def sampler(cases: list[PreparedCase]) -> PatchSampler:
-        return PatchSampler(cases, recipe.input.patch, recipe.augmentation, settings.foreground, recipe.seed)
+        return PatchSampler(
+            cases, recipe.input.patch, recipe.augmentation, settings.foreground, recipe.seed, pairs, left_right
+        )
 
     labelled, unlabelled = sampler(data.train), sampler(data.unlabelled)
 
     def draw(step: int) -> Batch:
         turn = int((step + 1) * settings.unlabelled) > int(step * settings.unlabelled)
-        return (unlabelled if data.unlabelled and turn else labelled).batch(step, settings.batch)
+        crops = (unlabelled if data.unlabelled and turn else labelled).draw(step, range(settings.batch))
+        return augment(crops)
 
     return draw
