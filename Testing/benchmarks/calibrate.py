@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from mskd.data import open_dataset
-from mskd.data.patches import PatchSampler
+from mskd.data.patches import Batch, PatchSampler, augment
 from mskd.distillation.calibrate import calibrate
 from mskd.distillation.criterion import Distillation
 from mskd.networks import build_network
@@ -43,20 +43,24 @@ def main() -> None:
     cache = options.cache or Path(temporary.name)
     data = prepare_run(open_dataset(options.dataset), recipe, cache, with_unlabelled=False)
     settings, patch = recipe.student.optimization, recipe.input.patch
-    draw = PatchSampler(data.train, patch, recipe.augmentation, settings.foreground, recipe.seed).batch
+    sampler = PatchSampler(data.train, patch, recipe.augmentation, settings.foreground, recipe.seed)
+
+    def draw(step: int) -> Batch:
+        return augment(sampler.draw(step, range(settings.batch)))
+
     torch.manual_seed(recipe.seed)
     channels = len(data.dataset.channels)
     student = build_network(network_spec(recipe.student, "student", len(patch), channels, len(data.labels) + 1))
     optimizer = torch.optim.AdamW(student.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     task = Task(student)
     for step in range(options.steps):
-        terms = task.terms(draw(step, settings.batch), 0.0, torch.autocast("cpu", enabled=False))
+        terms = task.terms(draw(step), 0.0, torch.autocast("cpu", enabled=False))
         optimizer.zero_grad()
         terms["segmentation"].backward()
         optimizer.step()
     teacher = open_teacher(options.teacher).network
     distillation = Distillation(recipe.distillation, student, teacher, torch.zeros(1, channels, *patch))
-    held_back = [draw(options.steps + index, settings.batch) for index in range(options.batches)]
+    held_back = [draw(options.steps + index) for index in range(options.batches)]
     found = calibrate(
         distillation,
         segmentation_loss(),

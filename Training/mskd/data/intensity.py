@@ -1,77 +1,146 @@
-"""Random changes of intensity of a normalised patch ``[C, *spatial]``, with nnU-Net's ranges (Isensee et al. 2021)."""
+"""Random changes of intensity of a normalised patch, with nnU-Net's ranges (Isensee et al. 2021).
+
+Each change is drawn as numbers, one row a channel (NaN where the channel is left as it is), and applied in place later,
+on whatever device. Sums are taken one axis after another, so that they do not depend on the number of threads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Change = Callable[[Tensor, np.random.Generator], Tensor]
+from mskd.data.spatial import either_side_of_one
+
+REACH = 2
+"""Voxels of the blur's kernel on either side."""
+TINY = 1e-7
 
 
-def noise(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Add white Gaussian noise of variance up to 0.1."""
-    spread = np.sqrt(rng.uniform(0, 0.1))
-    return image + spread * torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
+@dataclass(frozen=True)
+class Change:
+    """How a change is drawn for one channel, and how it is done to one channel ``[*patch]`` in place.
+
+    Args:
+        draw: (generator, axes of thin voxels, number of axes) -> numbers.
+        apply: (channel, numbers) -> nothing.
+        share: Probability that a channel takes part when its sample does.
+    """
+
+    draw: Callable[[np.random.Generator, Sequence[int], int], Sequence[float]]
+    apply: Callable[[Tensor, Sequence[float]], None]
+    share: float = 1.0
 
 
-def blur(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Convolve with a Gaussian of 0.5 to 1 voxels."""
-    sigma = rng.uniform(0.5, 1.0)
-    offsets = torch.arange(-3, 4, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    convolve = F.conv2d if image.ndim == 3 else F.conv3d
-    channels = image[:, None]
-    for axis in range(image.ndim - 1):
-        shape = [1] * (image.ndim - 1)
-        shape[axis] = len(offsets)
-        padding = [0] * (image.ndim - 1)
-        padding[axis] = len(offsets) // 2
-        channels = convolve(channels, kernel.reshape(1, 1, *shape), padding=tuple(padding))
-    return channels[:, 0]
+def draw_change(change: Change, rng: np.random.Generator, channels: int, thin: Sequence[int], dim: int) -> np.ndarray:
+    """The numbers of every channel: ``[channels, n]``, NaN for those that do not take part."""
+    rows = np.array([change.draw(rng, thin, dim) for _ in range(channels)])
+    rows[rng.random(channels) >= change.share] = np.nan
+    return rows
 
 
-def brightness(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Multiply by 0.75 to 1.25."""
-    return image * rng.uniform(0.75, 1.25)
+def apply_change(change: Change, image: Tensor, numbers: np.ndarray) -> None:
+    """Do a drawn change to ``[C, *patch]``, in place."""
+    for channel, row in zip(image, numbers.tolist(), strict=True):
+        if row[0] == row[0]:
+            change.apply(channel, row)
 
 
-def contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Stretch about the mean by 0.75 to 1.25, within the range that was there."""
-    mean = image.mean()
-    return ((image - mean) * rng.uniform(0.75, 1.25) + mean).clamp(image.min(), image.max())
+def noise(channel: Tensor, numbers: Sequence[float]) -> None:
+    """Add white Gaussian noise; its seed is drawn too, so a sample is the same wherever it is made."""
+    spread, seed = numbers
+    generator = torch.Generator(channel.device).manual_seed(int(seed))
+    channel.add_(torch.randn(channel.shape, generator=generator, device=channel.device), alpha=spread)
 
 
-def low_resolution(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Sample down to 0.5 to 1 of the size and up again."""
-    zoom = rng.uniform(0.5, 1.0)
-    size = image.shape[1:]
-    mode = "bilinear" if image.ndim == 3 else "trilinear"
-    small = F.interpolate(image[None], size=tuple(max(1, round(side * zoom)) for side in size), mode="nearest-exact")
-    return F.interpolate(small, size=size, mode=mode, align_corners=False)[0]
+def blur(channel: Tensor, numbers: Sequence[float]) -> None:
+    """Convolve with a Gaussian of these sigmas in voxels (0: not along this axis), mirrored at the rim."""
+    offsets = np.arange(-REACH, REACH + 1)
+    for axis, sigma in enumerate(numbers):
+        if sigma > 0 and channel.shape[axis] > 1:
+            kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
+            _filter(channel, axis, (kernel / kernel.sum()).tolist())
 
 
-def gamma(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Bend the grey-value curve by an exponent of 0.7 to 1.5, a third of the time inverted, mean and spread kept."""
-    sign = -1.0 if rng.random() < 1 / 3 else 1.0
-    source = image * sign
-    low = source.min()
-    width = (source.max() - low).clamp_min(1e-7)
-    bent = ((source - low) / width) ** rng.uniform(0.7, 1.5)
-    bent = (bent - bent.mean()) / bent.std().clamp_min(1e-7)
-    return sign * (bent * source.std() + source.mean())
+def _filter(channel: Tensor, axis: int, kernel: Sequence[float]) -> None:
+    size = channel.shape[axis]
+    index = torch.arange(-REACH, size + REACH, device=channel.device).remainder(max(1, 2 * size - 2))
+    index = torch.minimum(index, 2 * size - 2 - index)
+    padded = channel.index_select(axis, index)
+    channel.copy_(padded.narrow(axis, REACH, size)).mul_(kernel[REACH])
+    for step in range(1, REACH + 1):
+        pair = padded.narrow(axis, REACH - step, size) + padded.narrow(axis, REACH + step, size)
+        channel.add_(pair, alpha=kernel[REACH + step])
+
+
+def brightness(channel: Tensor, numbers: Sequence[float]) -> None:
+    """Multiply."""
+    channel.mul_(numbers[0])
+
+
+def contrast(channel: Tensor, numbers: Sequence[float]) -> None:
+    """Stretch about the mean, within the range that was there."""
+    (factor,) = numbers
+    low, high = (float(value) for value in torch.aminmax(channel))
+    mean = _sum(channel) / channel.numel()
+    channel.mul_(factor).add_(mean * (1 - factor)).clamp_(low, high)
+
+
+def low_resolution(channel: Tensor, numbers: Sequence[float]) -> None:
+    """Sample down to this share of the voxels along each axis, and linearly up again."""
+    mode = {2: "bilinear", 3: "trilinear"}[channel.ndim]
+    small = [max(1, round(side * zoom)) for side, zoom in zip(channel.shape, numbers, strict=True)]
+    sampled = F.interpolate(channel[None, None], size=small, mode="nearest-exact")
+    channel.copy_(F.interpolate(sampled, size=channel.shape, mode=mode, align_corners=False)[0, 0])
+
+
+def gamma(channel: Tensor, numbers: Sequence[float]) -> None:
+    """Bend the grey-value curve (a negative exponent bends the inverted one), mean and spread kept."""
+    (exponent,) = numbers
+    low, high = (float(value) for value in torch.aminmax(channel))
+    if exponent < 0:
+        low, high = high, low
+    width = high - low if abs(high - low) > TINY else TINY
+    unit = channel.sub_(low).mul_(1 / width)
+    mean, spread = _mean_and_spread(unit)
+    unit.clamp_(0, 1).log_().mul_(abs(exponent)).exp_()
+    bent_mean, bent_spread = _mean_and_spread(unit)
+    factor = spread / max(bent_spread, TINY)
+    unit.mul_(factor * width).add_(low + width * (mean - bent_mean * factor))
+
+
+def _sum(values: Tensor) -> float:
+    while values.ndim:
+        values = values.sum(-1)
+    return float(values)
+
+
+def _mean_and_spread(values: Tensor) -> tuple[float, float]:
+    mean, square = _sum(values) / values.numel(), _sum(values.square()) / values.numel()
+    return mean, max(0.0, square - mean**2) ** 0.5
+
+
+def _factors(low: float, high: float, sign: float = 1.0) -> Callable[..., Sequence[float]]:
+    return lambda rng, thin, dim: [sign * either_side_of_one(rng, low, high)]
 
 
 # In the order in which they are applied.
 CHANGES: dict[str, Change] = {
-    "noise": noise,
-    "blur": blur,
-    "brightness": brightness,
-    "contrast": contrast,
-    "low_resolution": low_resolution,
-    "gamma": gamma,
+    "noise": Change(lambda rng, thin, dim: [rng.uniform(0, 0.1) ** 0.5, rng.integers(1 << 53)], noise),
+    "blur": Change(
+        lambda rng, thin, dim: [rng.uniform(0.5, 1) if axis in thin else 0.0 for axis in range(dim)], blur, share=0.5
+    ),
+    "brightness": Change(_factors(0.75, 1.25), brightness),
+    "contrast": Change(_factors(0.75, 1.25), contrast),
+    "low_resolution": Change(
+        lambda rng, thin, dim: np.where(np.isin(range(dim), thin), rng.uniform(0.5, 1), 1.0).tolist(),
+        low_resolution,
+        share=0.5,
+    ),
+    "gamma_inverted": Change(_factors(0.7, 1.5, -1.0), gamma),
+    "gamma": Change(_factors(0.7, 1.5), gamma),
 }

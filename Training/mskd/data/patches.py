@@ -1,20 +1,27 @@
-"""Training batches as a pure function of (seed, step): a resumed run sees what the uninterrupted one would have."""
+"""Training batches as a pure function of (seed, step, index): a resumed run sees what the uninterrupted one would have.
+
+``PatchSampler.draw`` reads, on the CPU; ``augment`` does all else, on the device the crops lie on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mskd.data.intensity import CHANGES
+from mskd.data.intensity import CHANGES, apply_change, draw_change
 from mskd.data.prepared import PreparedCase
-from mskd.data.spatial import crop, random_displacement, random_matrix, warp
+from mskd.data.spatial import Placement, cut, place, random_displacement, random_matrix, thin_axes
+from mskd.data.warp import warp
+from mskd.spec import IGNORE
 
 AXES = {"z": -3, "y": -2, "x": -1}
+OUTSIDE_LOGIT = 10.0
+"""Of the background, where a patch reaches out of the volume: the labels say background there too."""
 
 
 class Augmentation(Protocol):
@@ -31,33 +38,65 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` float32 ``[N, C, *patch]``; ``labels`` int64 ``[N, *patch]``, or None for unlabelled cases."""
+    """What a network is trained on.
+
+    Args:
+        images: float32 ``[N, C, *patch]``.
+        labels: int64 ``[N, *patch]``, -1 where not known; None where a case has none.
+        teacher_logits: float32 ``[N, K, *patch]``; None where a case has none.
+    """
 
     images: Tensor
     labels: Tensor | None
     cases: tuple[str, ...]
+    teacher_logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The box that one sample is made of, and all that was drawn for it.
+
+    Args:
+        image: float32 ``[C, *box]``.
+        labels: uint8 ``[*box]`` or None.
+        logits: float16 ``[K, *box]`` or None.
+        changes: Name of a change of intensity and its numbers, in order.
+        values: After left and right were mirrored, the new value of each label, ``[256]``; None where they stay.
+    """
+
+    case: str
+    image: Tensor
+    labels: Tensor | None
+    logits: Tensor | None
+    placement: Placement
+    changes: tuple[tuple[str, np.ndarray], ...] = ()
+    values: Tensor | None = None
+
+    def to(self, device: torch.device) -> Crop:
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: value.to(device) for name, value in moved.items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
 class Crops:
-    images: Tensor
-    labels: Tensor | None
-    cases: tuple[str, ...]
+    """The samples of a batch before ``augment``; every one is itself alone, whichever batch it is in."""
 
-    def to(self, device):
-        return Crops(self.images.to(device), None if self.labels is None else self.labels.to(device), self.cases)
+    samples: tuple[Crop, ...]
+    patch: tuple[int, ...]
 
-
-def augment(crops: Crops) -> Batch:
-    return Batch(crops.images, crops.labels, crops.cases)
+    def to(self, device: torch.device) -> Crops:
+        return Crops(tuple(sample.to(device) for sample in self.samples), self.patch)
 
 
 class PatchSampler:
-    """Draws augmented patches from prepared cases.
+    """Draws patches from prepared cases.
 
     Args:
         patch: Voxels along (y, x), which takes single z slices, or (z, y, x).
         foreground: Share of patches centred on a voxel of a random class among those that the case shows.
+        swap: Pairs of label values that change places when a patch is mirrored along the patient's left-right axis.
+        left_right: That axis of the arrays.
     """
 
     def __init__(
@@ -67,39 +106,53 @@ class PatchSampler:
         augmentation: Augmentation | None,
         foreground: float,
         seed: int,
+        swap: Sequence[tuple[int, int]] = (),
+        left_right: str = "x",
     ) -> None:
         self.cases = cases
         self.patch = tuple(patch)
         self.augmentation = augmentation
         self.foreground = foreground
         self.seed = seed
+        self.left_right = AXES[left_right]
+        self.values = torch.arange(256, dtype=torch.uint8)
+        for first, second in swap:
+            self.values[[first, second]] = self.values[[second, first]]
+        self.swaps = bool(swap)
 
     def draw(self, step: int, indices: range) -> Crops:
-        samples = [self._sample(np.random.default_rng((self.seed, step, index))) for index in indices]
-        images = torch.stack([image for image, _, _ in samples])
-        masks = [labels for _, labels, _ in samples if labels is not None]
-        labels = torch.stack(masks).long() if len(masks) == len(indices) else None
-        return Crops(images, labels, tuple(name for _, _, name in samples))
+        """Read these samples of a step: the same for the same sampler arguments, whatever else is read with them."""
+        return Crops(
+            tuple(self._sample(np.random.default_rng((self.seed, step, index))) for index in indices), self.patch
+        )
 
-    def _sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor | None, str]:
+    def _sample(self, rng: np.random.Generator) -> Crop:
         case = self.cases[int(rng.integers(len(self.cases)))]
-        image = torch.from_numpy(case.image)
-        labels = None if case.labels is None else torch.from_numpy(case.labels)
+        image, labels, logits, spacing = case.image, case.labels, case.logits, case.spacing
         voxel = self._voxel(case, rng)
-        spacing = case.spacing
         if len(self.patch) == 2:
-            image, labels = image[:, voxel[0]], None if labels is None else labels[voxel[0]]
+            image = image[:, voxel[0]]
+            labels, logits = (None if part is None else part[..., voxel[0], :, :] for part in (labels, logits))
             voxel, spacing = voxel[1:], spacing[1:]
-        centre = self._centre(voxel, image.shape[1:], rng)
-        image, labels = self._spatial(image, labels, centre, spacing, rng)
-        return self._intensity(image, rng), labels, case.id
+        size = image.shape[1:]
+        placement, mirrored = self._placement(self._centre(voxel, size, rng), size, spacing, rng)
+        low, high = placement.low, placement.high
+        return Crop(
+            case.id,
+            cut(image, low, high),
+            None if labels is None else cut(labels, low, high),
+            None if logits is None else _cut_logits(logits, low, high),
+            placement,
+            self._changes(len(image), spacing, rng),
+            self.values if self.swaps and mirrored else None,
+        )
 
     def _voxel(self, case: PreparedCase, rng: np.random.Generator) -> np.ndarray:
         """The voxel that the patch should show: one of a random class, or any."""
         if case.foreground and rng.random() < self.foreground:
             values = sorted(case.foreground)
             voxels = case.foreground[values[rng.integers(len(values))]]
-            return voxels[rng.integers(len(voxels))]
+            return np.asarray(voxels[rng.integers(len(voxels))])
         return np.array([rng.integers(side) for side in case.image.shape[1:]])
 
     def _centre(self, voxel: np.ndarray, size: Sequence[int], rng: np.random.Generator) -> np.ndarray:
@@ -110,28 +163,68 @@ class PatchSampler:
         free = middle + rng.uniform(-1, 1, len(middle)) * np.abs(slack)
         return np.where(slack > 0, inside, free)
 
-    def _spatial(
-        self,
-        image: Tensor,
-        labels: Tensor | None,
-        centre: np.ndarray,
-        spacing: Sequence[float],
-        rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor | None]:
-        settings = self.augmentation
-        if settings is None or rng.random() >= settings.spatial:
-            image = crop(image, centre, self.patch)
-            labels = None if labels is None else crop(labels[None], centre, self.patch)[0]
-        else:
+    def _placement(
+        self, centre: np.ndarray, size: Sequence[int], spacing: Sequence[float], rng: np.random.Generator
+    ) -> tuple[Placement, bool]:
+        """Where the patch comes from, and whether left and right were mirrored."""
+        settings, dim = self.augmentation, len(self.patch)
+        matrix, displacement = np.eye(dim), None
+        if settings is not None and rng.random() < settings.spatial:
             matrix = random_matrix(rng, spacing, settings.rotation, settings.scale)
-            shift = random_displacement(rng, self.patch, settings.elastic) if settings.elastic else None
-            image, labels = warp(image, labels, centre, matrix, shift, self.patch)
+            displacement = random_displacement(rng, spacing, settings.elastic) if settings.elastic else None
         flips = [] if settings is None else [AXES[axis] for axis in settings.mirror if rng.random() < 0.5]
-        flips = [axis for axis in flips if -axis <= len(self.patch)]
-        return image.flip(flips), None if labels is None else labels.flip(flips)
+        flips = [axis for axis in flips if -axis <= dim]
+        return place(centre, self.patch, size, matrix, displacement, tuple(flips)), self.left_right in flips
 
-    def _intensity(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        for name, change in CHANGES.items():
-            if self.augmentation is not None and rng.random() < getattr(self.augmentation, name):
-                image = change(image, rng)
-        return image
+    def _changes(
+        self, channels: int, spacing: Sequence[float], rng: np.random.Generator
+    ) -> tuple[tuple[str, np.ndarray], ...]:
+        if self.augmentation is None:
+            return ()
+        thin, dim = thin_axes(spacing), len(self.patch)
+        chosen = [name for name in CHANGES if rng.random() < getattr(self.augmentation, name)]
+        return tuple((name, draw_change(CHANGES[name], rng, channels, thin, dim)) for name in chosen)
+
+
+def _cut_logits(logits: np.ndarray, low: np.ndarray, high: np.ndarray) -> Tensor:
+    background = cut(logits[:1], low, high, OUTSIDE_LOGIT)
+    return torch.cat([background, cut(logits[1:], low, high)])
+
+
+def augment(crops: Crops) -> Batch:
+    """Turn crops into the batch they were drawn for, on their device."""
+    samples, patch = crops.samples, crops.patch
+    first = samples[0]
+    images = first.image.new_empty((len(samples), len(first.image), *patch))
+    labels, logits = None, None
+    if all(sample.labels is not None for sample in samples):
+        labels = torch.empty((len(samples), *patch), dtype=torch.int64, device=images.device)
+    if first.logits is not None and all(sample.logits is not None for sample in samples):
+        logits = images.new_empty((len(samples), len(first.logits), *patch))
+    for index, sample in enumerate(samples):
+        image, mask, taught = _spatial(sample, patch)
+        images[index] = image
+        for name, numbers in sample.changes:
+            apply_change(CHANGES[name], images[index], numbers)
+        if labels is not None and mask is not None:
+            labels[index] = mask
+            unknown = mask == IGNORE
+            if unknown.any():
+                labels[index].masked_fill_(unknown, -1)
+        if logits is not None and taught is not None:
+            logits[index] = taught
+    return Batch(images, labels, tuple(sample.case for sample in samples), logits)
+
+
+def _spatial(sample: Crop, patch: Sequence[int]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    if sample.placement.matrix is not None:
+        image, labels, logits = warp(sample.image, sample.labels, sample.logits, sample.placement, patch)
+    else:
+        flips = sample.placement.flips
+        image = sample.image.flip(flips)
+        labels, logits = (None if part is None else part.flip(flips) for part in (sample.labels, sample.logits))
+    if sample.values is not None and labels is not None:
+        labels = sample.values.index_select(0, labels.flatten().int()).view(labels.shape)
+    if sample.values is not None and logits is not None:
+        logits = logits[sample.values[: len(logits)].long()]
+    return image, labels, logits

@@ -231,8 +231,13 @@ def _trainer(
 
 
 def _reader(recipe: Recipe, settings: Optimization, data: RunData) -> PatchReader:
+    pairs = recipe.augmentation.pairs(data.labels)
+    left_right = "xyz"[next(i for i, letter in enumerate(recipe.input.orientation) if letter in "LR")]
+
     def sampler(cases: Sequence[PreparedCase]) -> PatchSampler:
-        return PatchSampler(cases, recipe.input.patch, recipe.augmentation, settings.foreground, recipe.seed)
+        return PatchSampler(
+            cases, recipe.input.patch, recipe.augmentation, settings.foreground, recipe.seed, pairs, left_right
+        )
 
     return PatchReader(
         sampler(data.train),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,11 +65,13 @@ class AugmentationSettings(Strict):
 
     Args:
         spatial: Probability of a rotation and scaling.
-        rotation: Largest angle about each axis, degrees.
+        rotation: Largest angle about each axis, degrees; axes with thick slices are neither rotated nor scaled.
         scale: Range of the zoom factor.
-        elastic: Largest random displacement in voxels, on a coarse grid (0 switches it off).
-        mirror: Physical axes along which the patch is flipped half of the time; leave out left-right where it matters.
-        noise, blur, brightness, contrast, gamma, low_resolution: Probability of each change of intensity.
+        elastic: Largest random displacement in voxels of the finest axis, on a coarse grid (0 switches it off).
+        mirror: Axes along which the patch is flipped half of the time.
+        swap: Names of labels that change places when left and right are mirrored, like the two kidneys.
+        noise, blur, brightness, contrast, low_resolution, gamma, gamma_inverted: Probability of each change of
+            intensity, with parameters of its own for each channel; blur and low resolution take half of the channels.
     """
 
     spatial: Share = 0.5
@@ -76,18 +79,42 @@ class AugmentationSettings(Strict):
     scale: tuple[Positive, Positive] = (0.8, 1.25)
     elastic: Annotated[float, Field(ge=0)] = 0.0
     mirror: tuple[Literal["x", "y", "z"], ...] = ()
-    noise: Share = 0.15
-    blur: Share = 0.1
+    swap: tuple[tuple[str, str], ...] = ()
+    noise: Share = 0.1
+    blur: Share = 0.2
     brightness: Share = 0.15
     contrast: Share = 0.15
+    low_resolution: Share = 0.25
     gamma: Share = 0.3
-    low_resolution: Share = 0.1
+    gamma_inverted: Share = 0.1
 
     @model_validator(mode="after")
     def _scale_in_order(self) -> AugmentationSettings:
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale runs from the smaller zoom to the larger one, like [0.8, 1.25]")
         return self
+
+    @model_validator(mode="after")
+    def _each_label_once(self) -> AugmentationSettings:
+        names = [name for pair in self.swap for name in pair]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"swap names '{twice[0]}' twice; a label changes places with one other label")
+        return self
+
+    def pairs(self, labels: Sequence[Label]) -> tuple[tuple[int, int], ...]:
+        """The values of the labels in ``swap``.
+
+        Raises:
+            SettingsError: names a label that the data set does not have.
+        """
+        values = {label.name: label.value for label in labels}
+        unknown = [name for pair in self.swap for name in pair if name not in values]
+        if unknown:
+            raise SettingsError(
+                f"[augmentation] swap names '{unknown[0]}', which the data set does not have (it has {list(values)})."
+            )
+        return tuple((values[first], values[second]) for first, second in self.swap)
 
 
 class LossSettings(Strict):
