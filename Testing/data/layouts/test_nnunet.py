@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from written_layouts import scan, write, write_nnunet
 
-from mskd.data import open_dataset
+from mskd.data import LAYOUTS, open_dataset
 from mskd.errors import InputError
 from mskd.spec import IGNORE
 
@@ -24,6 +24,13 @@ def test_channels_labels_and_ignored_voxels_are_as_described(tmp_path: Path) -> 
     assert [path.name for path in dataset.cases[1].images] == ["liver_1_0000.nrrd", "liver_1_0001.nrrd"]
     assert dataset.cases[1].labels == tmp_path / "labelsTr" / "liver_1.nrrd"
     assert (dataset.ignore, dataset.values[3]) == (3, IGNORE)
+
+
+def test_a_converted_task_that_still_lists_its_cases_is_no_decathlon(tmp_path: Path) -> None:
+    edit(
+        write_nnunet(tmp_path).path, training=[{"image": "imagesTr/liver_0.nii.gz", "label": "labelsTr/liver_0.nii.gz"}]
+    )
+    assert [name for name in LAYOUTS.names() if LAYOUTS[name].recognises(tmp_path)] == ["nnunet"]
 
 
 def test_patients_keep_their_cases_together(tmp_path: Path) -> None:
