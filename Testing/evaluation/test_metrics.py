@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mskd.evaluation.metrics import per_class_dice, score, surface_distances
+from mskd.spec import IGNORE
 
 
 def blob(shape, low, high):
@@ -123,6 +124,13 @@ def test_per_class_dice_by_hand():
     prediction = np.array([[1, 1, 0], [2, 2, 2]], np.uint8)
     np.testing.assert_allclose(per_class_dice(prediction, truth, 5), [0.5, 0.8, np.nan, np.nan])
     assert per_class_dice(np.full((2, 2), 3), np.zeros((2, 2), int), 4)[2] == 0.0
+
+
+def test_ignored_voxels_do_not_count():
+    truth = np.array([[0, 1, 1, IGNORE], [2, IGNORE, IGNORE, IGNORE]], np.uint8)
+    prediction = np.array([[0, 1, 0, 1], [2, 2, 2, 0]], np.uint8)
+    np.testing.assert_allclose(per_class_dice(prediction, truth, 4), [2 / 3, 1.0, np.nan])
+    assert np.isnan(per_class_dice(prediction, np.full_like(truth, IGNORE), 4)).all()
 
 
 @settings(max_examples=40, deadline=None)

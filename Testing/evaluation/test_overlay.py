@@ -8,7 +8,7 @@ import pytest
 
 from mskd.evaluation.overlay import Upright, best_slice, save_overlay
 from mskd.image import Geometry, Image, LabelMap
-from mskd.spec import Label
+from mskd.spec import IGNORE, Label
 
 LABELS = (Label(value=1, name="red organ", color=(255, 0, 0)), Label(value=2, name="green organ", color=(0, 255, 0)))
 
@@ -78,3 +78,14 @@ def test_a_turned_and_flipped_grid_is_shown_upright(order, signs):
     for axis, world in enumerate((2, 1, 0)):
         upright = turn(points[..., world])
         np.testing.assert_allclose(np.diff(upright, axis=axis), turn.spacing[axis])
+
+
+def test_what_the_truth_ignores_is_not_drawn(tmp_path):
+    image, truth = scene()
+    hidden = truth.array.copy()
+    hidden[8] = IGNORE
+    pictures = [
+        matplotlib.image.imread(save_overlay(tmp_path / f"{name}.png", image, drawn, {"student": truth}, LABELS))
+        for name, drawn in (("plain", truth), ("hidden", LabelMap(hidden, truth.geometry)))
+    ]
+    np.testing.assert_array_equal(*pictures)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from torch import nn
 
 from mskd.data import open_dataset
@@ -72,6 +73,29 @@ def test_a_missed_organ_counts_in_the_table(dataset, truths):
     assert table.summary("pancreas", "dice").mean == 0.0
     assert table.summary("pancreas", "dice").cases == 3
     assert table.summary("mean", "dice").mean == pytest.approx(0.8)
+
+
+def test_ignored_voxels_are_left_out_on_both_sides(dataset, truths, tmp_path):
+    cases = []
+    for case, truth in zip(dataset.cases, truths, strict=True):
+        labels = sitk.ReadImage(str(case.labels))
+        hidden = truth.copy()
+        hidden[:10] = 77
+        written = sitk.GetImageFromArray(hidden)
+        written.CopyInformation(labels)
+        sitk.WriteImage(written, str(tmp_path / f"{case.id}.nii.gz"))
+        cases.append(replace(case, labels=tmp_path / f"{case.id}.nii.gz"))
+    masked = replace(dataset, cases=tuple(cases), ignore=77)
+
+    def wrong_where_ignored(truth):
+        return np.concatenate([np.full_like(truth[:10], 4), truth[10:]])
+
+    table = evaluate(KnownEngine(truths, dataset.labels, wrong_where_ignored), masked, masked.cases)
+    seen = {label.name: any((truth[10:] == label.value).any() for truth in truths) for label in dataset.labels}
+    assert any(seen.values())
+    for name, there in seen.items():
+        assert table.summary(name, "dice").mean == 1.0 if there else table.summary(name, "dice").cases == 0
+        assert not there or table.summary(name, "volume_error_ml").mean == 0.0
 
 
 def test_other_label_names_are_refused_with_both_sides(dataset):
