@@ -50,7 +50,7 @@ class Scene:
 
     def slice(self, axis: int, show: Show) -> int:
         if show == "errors" and self.truth is not None:
-            return error_slice(self.truth, list(self.predictions.values()), axis)
+            return error_slice(self.truth, list(self.predictions.values()), axis, len(self.labels) + 1)
         return best_slice(self.reference, axis)
 
 
@@ -69,7 +69,7 @@ def overlay(
 
     Args:
         image: Its first channel is shown.
-        truth: Drawn dashed and white, where there is one.
+        truth: Drawn dashed and white, where there is one and the row differs from it.
         predictions: Row title -> labels on the image's grid, drawn solid in the labels' colours.
         labels: Names and colours of the legend.
         margin: Show only what the labels occupy and this many mm around it; None shows the whole image.
@@ -119,7 +119,7 @@ def pixels(figure: Figure) -> np.ndarray:
     """A figure as uint8 ``[height, width, 3]``."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="rgba")
-    width, height = (round(side) for side in figure.bbox.size)
+    width, height = figure.canvas.get_width_height()
     return np.frombuffer(buffer.getvalue(), np.uint8).reshape(height, width, 4)[..., :3]
 
 
@@ -133,16 +133,16 @@ def best_slice(labels: np.ndarray, axis: int) -> int:
     return int(np.argmax(shown))
 
 
-def error_slice(truth: np.ndarray, predictions: Sequence[np.ndarray], axis: int) -> int:
+def error_slice(truth: np.ndarray, predictions: Sequence[np.ndarray], axis: int, classes: int) -> int:
     """The slice across ``axis`` whose errors cost most Dice, all labels alike; without an error, the best slice.
 
     A voxel that is wrong for label k costs 1 / (voxels of k in truth + in prediction): an overlooked small organ counts
-    as much as a large one that was overlooked.
+    as much as a large one that was overlooked. Voxels whose truth is no class (marked to be ignored) cost nothing.
     """
     others = tuple(other for other in range(3) if other != axis)
     cost = np.zeros(truth.shape[axis])
     for prediction in predictions:
-        wrong = truth != prediction
+        wrong = (truth != prediction) & (truth < classes)
         for value in np.unique([*np.unique(truth[wrong]), *np.unique(prediction[wrong])]):
             ours, theirs = prediction == value, truth == value
             if value:
@@ -230,7 +230,7 @@ def _draw(
         panel.invert_yaxis()  # the head is up
     for label in scene.labels:
         _contour(panel, np.take(prediction, index, axis) == label.value, _rgb(label), "-", 2.0)
-    if scene.truth is not None:
+    if scene.truth is not None and not np.array_equal(scene.truth, prediction):
         for label in scene.labels:
             _contour(panel, np.take(scene.truth, index, axis) == label.value, "white", "--", 0.9)
     panel.set_axis_off()

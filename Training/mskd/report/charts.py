@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from mskd.files import replacing
 
-# Okabe and Ito's palette (2008), its yellow and black replaced: read on white and on black paper alike.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f6fd6", "#999999")
+# Near Okabe and Ito's palette (2008), without its yellow and black: read on white and on black paper alike.
+COLORS = ("#1f86c8", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f6fd6", "#999999")
 LINES = ("-", "--", ":")
 MEAN = "mean"
 MOST_NAMED = len(COLORS) * len(LINES)
@@ -98,7 +98,7 @@ def draw(axes: Axes, curves: Curves, label: str, limits: Limits | None = None) -
         marker = "." if len(steps) <= 30 else ""
         axes.plot(steps, values, color=color, linestyle=line, linewidth=width, marker=marker, label=name)
     axes.set(xlabel="step", ylabel=label)
-    axes.grid(alpha=0.25)
+    axes.grid(color=axes.xaxis.label.get_color(), alpha=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     everything = [value for _, values in curves.values() for value in values]
     if limits is not None:

@@ -24,7 +24,7 @@ main { max-width: 66rem; margin: 0 auto; padding: 2.2rem 1.4rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; }
 h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
-p { max-width: 46rem; }
+p { max-width: 52rem; }
 p.lead { font-size: 1.1rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1.1rem 1.3rem;
   margin: 0 0 1rem; overflow-x: auto; }
@@ -48,7 +48,8 @@ th[aria-sort=ascending] button::after { content: " \\25b4"; }
 th[aria-sort=descending] button::after { content: " \\25be"; }
 tr.mean td { font-weight: 600; border-bottom: 2px solid var(--strong); }
 td[style] { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-td .note { display: block; font-weight: 400; }
+.note { color: var(--soft); font-size: .86rem; }
+td .note { display: block; font-weight: 400; font-size: .94em; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem; margin: 0; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -61,12 +62,11 @@ code { background: var(--code); padding: .08rem .3rem; border-radius: 4px; font-
 pre { background: var(--code); padding: .9rem 1.1rem; border-radius: 8px; overflow-x: auto; font-size: .86rem; }
 pre code { background: none; padding: 0; }
 summary { cursor: pointer; }
-.note { color: var(--soft); font-size: .86rem; }
 @media (max-width: 40rem) { main { padding: 1.2rem .8rem 3rem; } dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .5rem; } .card { padding: .8rem; } }
 @media print { main { max-width: none; padding: 0; } .card { overflow: visible; border: 0; padding: 0; }
   figure, .charts .card, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } table { font-size: .62rem; }
-  .charts { grid-template-columns: 1fr 1fr; } th, td { padding: .15rem .25rem; } }
+  img { max-height: 11.5cm; } .charts { grid-template-columns: 1fr 1fr; } th, td { padding: .15rem .25rem; } }
 """
 # A click on a head sorts its table: numbers by data-sort, text as it reads; what has no number stays last.
 SCRIPT = """

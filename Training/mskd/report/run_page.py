@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mskd.evaluation.table import MEAN
+from mskd.events import duration
 from mskd.report import results
 from mskd.report.charts import chart, curve_of, curves_of
 from mskd.report.examine import Examination
@@ -101,17 +102,6 @@ def _pairs(values: Any) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: "42 s", "7 min 05 s", "3 h 20 min", "2 d 4 h"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    if not minutes:
-        return f"{rest} s"
-    if not hours:
-        return f"{minutes} min {rest:02d} s"
-    return f"{hours} h {minutes_left:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def _settings(record: Record) -> str:

@@ -18,7 +18,7 @@ from mskd.errors import Cancelled, InputError
 from mskd.events import CancelCheck, Event, Listener
 from mskd.networks.base import channels_last
 from mskd.training.checkpoint import Checkpoints
-from mskd.training.log import RunLog
+from mskd.training.log import RunLog, epoch_text
 from mskd.training.settings import Optimization
 from mskd.training.task import Task
 from mskd.training.validation import Validation
@@ -161,20 +161,19 @@ class Trainer:
         count = self._sums.pop("steps")
         losses = {f"loss/{name}": total / count for name, total in self._sums.items()}
         self._sums.clear()
-        log.row(
-            {
-                "step": self.step,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "seconds_per_step": round(seconds, 4),
-                **losses,
-                "dice/mean": None if math.isnan(result.dice) else result.dice,
-                **{f"dice/{name}": None if math.isnan(value) else value for name, value in result.per_label.items()},
-            }
-        )
+        row = {
+            "step": self.step,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds_per_step": round(seconds, 4),
+            **losses,
+            "dice/mean": None if math.isnan(result.dice) else result.dice,
+            **{f"dice/{name}": None if math.isnan(value) else value for name, value in result.per_label.items()},
+        }
+        log.row(row)
         if math.isnan(result.dice) or result.dice > self.best:
             self.best = -1.0 if math.isnan(result.dice) else result.dice
             self.checkpoints.save_best({"step": self.step, "dice": result.dice, "network": network.state_dict()})
-        on_event(Event("validate", self.step, self.settings.steps, f"validation Dice {result.dice:.4f}"))
+        on_event(Event("validate", self.step, self.settings.steps, epoch_text(row)))
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

@@ -38,7 +38,16 @@ from mskd.training.validation import Validation, chance_dice, measure, predict, 
 RoleName = Literal["teacher", "student"]
 CHANCE_MARGIN = 0.1
 # What a run writes, its settings last: a folder whose removal was interrupted is still a run's.
-RUN_FILES = ("model", "checkpoints", "tensorboard", "metrics.csv", "metrics.jsonl", "split.json", "settings.json")
+RUN_FILES = (
+    "report.html",
+    "model",
+    "checkpoints",
+    "tensorboard",
+    "metrics.csv",
+    "metrics.jsonl",
+    "split.json",
+    "settings.json",
+)
 
 
 @dataclass(frozen=True)
