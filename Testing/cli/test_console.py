@@ -32,21 +32,16 @@ class Log(io.StringIO):
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    log = Log()
-    monkeypatch.setattr(sys, "stderr", log)
-    monkeypatch.setenv("FORCE_COLOR", "1")  # must not put bars into a log file
-    return log
-
-
-@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
     monkeypatch.setattr("mskd.cli.console.time.monotonic", lambda: now[0])
     return now
 
 
-def test_a_log_holds_one_whole_plain_line_an_epoch(log: Log, clock: list[float]) -> None:
+def test_a_log_holds_one_whole_plain_line_an_epoch(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # must not put bars into a log file
     with progress_listener("[1] ") as listen:
         for step in range(1, 41):
             clock[0] += 30.0
