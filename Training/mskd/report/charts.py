@@ -82,10 +82,11 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    head, _, text = text[text.index("<svg") :].replace(INK, "currentColor").partition(">")
+    head = re.sub(r' (width|height)="[^"]*"', "", head)  # it is as wide as its place in the page
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'<g id="[^"]*">', "<g>", text)  # several charts share a page, where an id is unique
-    return re.sub(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", text)
+    return f"{head}>{text}"
 
 
 def draw(axes: Axes, curves: Curves, label: str, limits: Limits | None = None) -> None:

@@ -20,6 +20,7 @@ from mskd.evaluation.table import MEAN, Table
 from mskd.events import CancelCheck, Listener, never, silent
 from mskd.image import Image, LabelMap
 from mskd.inference import Engine
+from mskd.package import Package
 from mskd.report.record import Record
 
 MARGIN_MM = 15.0
@@ -101,17 +102,16 @@ def examine(record: Record, looking: Looking) -> Examination | str:
         return f"The data set is no longer at {place}, so nothing was segmented; say with --dataset where it lies now."
     try:
         dataset = open_dataset(place)
-        return _examine(record, dataset, dataset.select(ids), looking)
+        return _examine(record.package, dataset, dataset.select(ids), looking)
     except InputError as fault:
         return f"The {looking.part} cases could not be segmented: {fault}"
 
 
-def _examine(record: Record, dataset: Dataset, cases: Sequence[Case], looking: Looking) -> Examination:
-    assert record.package is not None
-    labels = record.package.manifest.labels
+def _examine(package: Package, dataset: Dataset, cases: Sequence[Case], looking: Looking) -> Examination:
+    labels = package.manifest.labels
     keeper = _Keeper(len(labels) + 1)
     table = evaluate(
-        Engine(record.package, looking.device),
+        Engine(package, looking.device),
         dataset,
         cases,
         part=looking.part,
