@@ -25,6 +25,7 @@ FLOORS = (
     ("distillation",),
     ("evaluation",),
     ("training",),
+    ("report",),
     ("benchmark",),
     ("demo",),
     ("cli",),
@@ -47,6 +48,7 @@ HEAVY = (
     "mskd.distillation",
     "mskd.training",
     "mskd.evaluation",
+    "mskd.report",
     "mskd.cli",
 )
 

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mskd.evaluation.compare import comparison_sentence
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
 BEGIN, END = "<!-- results: begin, written by Testing/benchmarks/render.py -->", "<!-- results: end -->"
@@ -59,12 +61,8 @@ def _table(rows: dict[str, Any]) -> str:
 
 def _comparison(name: str, entry: dict[str, Any]) -> str:
     """One line a paired comparison: the difference in mean Dice, its interval, and whether it is one at all."""
-    low, high = entry["interval_95"]
-    return (
-        f"- {_title(name)} against {_title(entry['against'])}: {entry['dice_difference']:+.4f} mean Dice "
-        f"({entry['relative_percent']:+.2f} %), 95 % interval {low:+.4f} to {high:+.4f}, Wilcoxon p = "
-        f"{entry['wilcoxon_p']:.3g}: **{entry['verdict']}**."
-    )
+    figures, verdict = comparison_sentence(_title(name), _title(entry["against"]), entry)
+    return f"- {figures}: **{verdict}**."
 
 
 def _title(row: str) -> str:

@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from mskd.evaluation.overlay import Upright, best_slice, save_overlay
+from mskd.evaluation.overlay import Upright, best_slice, error_slice, overlay, pixels, save_overlay
 from mskd.image import Geometry, Image, LabelMap
 from mskd.spec import IGNORE, Label
 
@@ -89,3 +89,27 @@ def test_what_the_truth_ignores_is_not_drawn(tmp_path):
         for name, drawn in (("plain", truth), ("hidden", LabelMap(hidden, truth.geometry)))
     ]
     np.testing.assert_array_equal(*pictures)
+
+
+def test_the_slice_of_the_errors_costs_most_dice_not_most_voxels():
+    truth = np.zeros((8, 10, 10), np.uint8)
+    truth[1:4] = 1  # large, wrong in ten voxels of slice 2
+    truth[6, 0, :4] = 2  # small, missed whole
+    found = truth.copy()
+    found[2, 0] = 0
+    assert error_slice(truth, [found], 0, classes=3) == 2
+    found[6] = 0
+    assert error_slice(truth, [found], 0, classes=3) == 6
+    assert error_slice(truth, [truth], 0, classes=3) == best_slice(truth, 0)
+    ignored = np.where(truth == 2, 255, truth)
+    assert error_slice(ignored, [found], 0, classes=3) == 2
+
+
+def test_one_axis_has_the_proportions_of_the_volume_and_names_are_no_formulas():
+    image, truth = scene()  # 16 x 14 voxels of 1.0 x 1.5 mm in an axial slice
+    labels = (LABELS[0].model_copy(update={"name": "_a $\\frac{$ <b>"}), LABELS[1])
+    figure = overlay(image, truth, {"$x": truth}, labels, axes=(0,))
+    picture, box = pixels(figure), figure.axes[0].get_window_extent()
+    assert box.height / box.width == pytest.approx(16 / 21, rel=0.01)
+    assert (picture.dtype, picture.shape[2]) == (np.uint8, 3)
+    assert picture.shape[1] - 30 < box.width < picture.shape[1]

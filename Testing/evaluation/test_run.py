@@ -14,7 +14,7 @@ from torch import nn
 from mskd.data import open_dataset
 from mskd.data.phantom import make_phantom_dataset
 from mskd.errors import Cancelled, InputError
-from mskd.evaluation.run import evaluate, match_labels
+from mskd.evaluation.run import evaluate, in_model_values, match_labels
 from mskd.image import LabelMap, read_labels
 
 
@@ -65,6 +65,21 @@ def test_labels_are_matched_by_name_and_not_by_value(dataset, truths):
     table = evaluate(engine, dataset, dataset.cases)
     assert table.labels == tuple(label.name for label in labels)
     assert table.summary("mean", "dice").mean == 1.0
+
+
+def test_a_listener_gets_each_case_in_the_model_s_values(dataset, truths):
+    values = [0, 3, 1, 2, 5, 4]
+    order = sorted(dataset.labels, key=lambda label: values[label.value])
+    labels = tuple(label.model_copy(update={"value": value}) for value, label in enumerate(order, start=1))
+    engine = KnownEngine(truths, labels, change=lambda truth: np.take(values, truth))
+    told = []
+    evaluate(engine, dataset, dataset.cases, on_case=lambda *case: told.append(case))
+    assert [case.id for case, *_ in told] == [case.id for case in dataset.cases]
+    for _, image, truth, prediction in told:
+        assert image.geometry == truth.geometry
+        np.testing.assert_array_equal(truth.array, prediction.array)
+    pairs = match_labels(labels, dataset.labels)
+    assert in_model_values(np.array([0, 1, 5, 255], np.uint8), pairs).tolist() == [0, 3, 4, 255]
 
 
 def test_a_missed_organ_counts_in_the_table(dataset, truths):

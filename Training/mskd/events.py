@@ -20,6 +20,17 @@ class Event:
         return asdict(self)
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "42 s", "7 min 05 s", "3 h 20 min", "2 d 4 h"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if not minutes:
+        return f"{rest} s"
+    if not hours:
+        return f"{minutes} min {rest:02d} s"
+    return f"{hours} h {minutes_left:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
 Listener = Callable[[Event], None]
 CancelCheck = Callable[[], bool]
 

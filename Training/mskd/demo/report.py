@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mskd import __version__
 from mskd.demo.brain import Brain
-from mskd.demo.page import card, image, page, table
 from mskd.demo.run import STUDENT, Demo
-from mskd.evaluation.table import METRICS, POLICY, Summary, Table
 from mskd.files import write_text
+from mskd.report.page import card, image, page, table
+from mskd.report.results import per_label
 
 
 def write_report(demo: Demo) -> Path:
@@ -23,7 +23,7 @@ def write_report(demo: Demo) -> Path:
         "<h2>Settings</h2>",
         card(_settings(demo)),
         "<h2>Three networks on held-out phantoms</h2>",
-        _evaluation(demo),
+        per_label(demo.tables),
         "<h2>Training</h2>",
         card(image(demo.settings.curves, "Validation Dice of the three networks, and the student's loss terms")),
         "<h2>A volume on an awkward grid</h2>",
@@ -82,32 +82,6 @@ def _settings(demo: Demo) -> str:
 
 def _terms(settings: Mapping[str, object]) -> str:
     return "(" + ", ".join(f"{key} {value}" for key, value in settings.items()) + ")" if settings else ""
-
-
-def _evaluation(demo: Demo) -> str:
-    first = next(iter(demo.tables.values()))
-    head = ["Model", "Label", "Dice", "HD95 (mm)", f"NSD ({first.tolerance:g} mm)", "Volume error (mL)", "%", "Cases"]
-    rows, means = [], []
-    for name, found in demo.tables.items():
-        for label in (*found.labels, "mean"):
-            rows.append(_row(name, label, found))
-            means.append(label == "mean")
-    note = f'<p class="note">Mean ± standard deviation over cases. {html.escape(POLICY)}</p>'
-    return card(table(head, rows, text_columns=(0, 1), strong=means) + note)
-
-
-def _row(name: str, label: str, results: Table) -> list[object]:
-    found = [results.summary(label, metric) for metric in METRICS]
-    return [
-        name,
-        label,
-        *(_figure(entry, digits) for entry, digits in zip(found, (3, 1, 3, 1, 1), strict=True)),
-        found[0].cases,
-    ]
-
-
-def _figure(found: Summary, digits: int) -> str:
-    return f"{found.mean:.{digits}f} ± {found.std:.{digits}f}" if found.cases else "-"
 
 
 def _oblique(demo: Demo) -> str:

@@ -21,7 +21,6 @@ from mskd.data.phantom import (
     write_array,
 )
 from mskd.demo.brain import Brain, segment_brain
-from mskd.demo.curves import save_curves
 from mskd.demo.settings import DemoSettings
 from mskd.errors import Cancelled, MSKDError, SettingsError
 from mskd.evaluation.metrics import per_class_dice
@@ -34,6 +33,7 @@ from mskd.image import LabelMap, read_image, write_labels
 from mskd.inference import Engine
 from mskd.networks import count_parameters
 from mskd.package import Package, open_package
+from mskd.report.charts import save_curves
 from mskd.training.manifest import versions
 from mskd.training.run import RoleName, RunOptions, distil, train
 from mskd.training.settings import Recipe, load_recipe

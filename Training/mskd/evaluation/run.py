@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,14 @@ from mskd.errors import Cancelled, InputError
 from mskd.evaluation.metrics import DEFAULT_TOLERANCE_MM, score
 from mskd.evaluation.table import Row, Table
 from mskd.events import CancelCheck, Event, Listener, never, silent
+from mskd.image import Image, LabelMap
 from mskd.inference import Engine
 from mskd.networks import count_parameters
 from mskd.package import Package
 from mskd.spec import IGNORE, Label
+
+CaseListener = Callable[[Case, Image, LabelMap, LabelMap], None]
+"""Is told of each case its image, its truth and its prediction, both in the model's label values."""
 
 
 def evaluate(
@@ -27,6 +31,7 @@ def evaluate(
     part: str = "all labelled cases",
     tolerance: float = DEFAULT_TOLERANCE_MM,
     on_event: Listener = silent,
+    on_case: CaseListener | None = None,
     cancelled: CancelCheck = never,
 ) -> Table:
     """Segment each case on its own grid and compare it with its labels there, without the voxels these ignore.
@@ -59,6 +64,8 @@ def evaluate(
         for ours, theirs in pairs:
             masks = (result.labels.array == ours.value) & counted, truth.array == theirs.value
             rows.append(Row(case.id, ours.name, score(*masks, truth.geometry.spacing, tolerance)))
+        if on_case is not None:
+            on_case(case, image, LabelMap(in_model_values(truth.array, pairs), truth.geometry), result.labels)
         reports.append(result.report)
         on_event(Event("evaluate", index + 1, len(cases)))
     about = {
@@ -96,6 +103,14 @@ def match_labels(model: Sequence[Label], dataset: Sequence[Label]) -> list[tuple
             f"data set: {_list(only_data)}); evaluate on a data set with the same label names."
         )
     return [(label, theirs[label.name]) for label in model]
+
+
+def in_model_values(truth: np.ndarray, pairs: Sequence[tuple[Label, Label]]) -> np.ndarray:
+    """The data set's label values as the model's; a value that names no label (one to be ignored) stays as it is."""
+    values = np.arange(256, dtype=np.uint8)
+    for ours, theirs in pairs:
+        values[theirs.value] = ours.value
+    return values[truth]
 
 
 def _list(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ CACHE = "cache"
 
 # What a run writes, its settings last: a folder whose removal was interrupted is still a run's.
 RUN_FILES = (
+    "report.html",
     "model",
     "checkpoints",
     "tensorboard",

@@ -5,12 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mskd.errors import InputError
 from mskd.files import write_text
 from mskd.training.curves import Curves
+
+WORTH_SAYING = 0.05  # share of the time spent waiting for data
 
 
 class RunLog:
@@ -46,8 +52,24 @@ class RunLog:
             return
         self._rewrite()
         curves = {name: value for name, value in row.items() if name != "step" and value is not None}
-        try:
+        with self._writing_curves():
             self._curves.add(row["step"], curves)
+
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Show pictures in TensorBoard: name -> uint8 ``[height, width, 3]``.
+
+        Raises:
+            InputError: the disk is full or not writable.
+        """
+        if not self._writes:
+            return
+        with self._writing_curves():
+            self._curves.add_images(step, images)
+
+    @contextmanager
+    def _writing_curves(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as fault:
             raise InputError(
                 f"{self._lines.parent / 'tensorboard'} cannot be written ({fault.strerror or fault}); make room, and "
@@ -81,3 +103,18 @@ def _read(path: Path) -> list[dict[str, Any]]:
         raise InputError(
             f"{path}: holds no readable metrics ({fault}); remove the file to resume without them."
         ) from fault
+
+
+def epoch_text(row: Mapping[str, Any]) -> str:
+    """One row as a line for people: validation Dice, loss by term, learning rate, seconds per step, waiting."""
+    losses = {name.removeprefix("loss/"): value for name, value in row.items() if name.startswith("loss/")}
+    terms = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+    total = f"loss {sum(losses.values()):.3f}"
+    said = [
+        f"validation Dice {row['dice/mean']:.4f}" if row.get("dice/mean") is not None else "",
+        f"{total} ({terms})" if len(losses) > 1 else total if losses else "",
+        f"learning rate {row['learning_rate']:.2e}" if "learning_rate" in row else "",
+        f"{row['seconds_per_step']:.3g} s/step" if "seconds_per_step" in row else "",
+        f"{row['loader_wait']:.0%} waiting for data" if row.get("loader_wait", 0) >= WORTH_SAYING else "",
+    ]
+    return ", ".join(part for part in said if part)

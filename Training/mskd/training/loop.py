@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,7 +23,7 @@ from mskd.ranks import any_rank, gather
 from mskd.training.checkpoint import Checkpoints
 from mskd.training.distributed import distribute
 from mskd.training.loader import Loader
-from mskd.training.log import RunLog
+from mskd.training.log import RunLog, epoch_text
 from mskd.training.precision import mixed_precision
 from mskd.training.settings import Optimization
 from mskd.training.task import Task, Terms
@@ -51,11 +52,13 @@ class Feed:
         read: (step, number of the batch in it) -> crops, a pure function, picklable where processes read.
         augment: Crops on the device -> batch.
         validate: network -> Dice on the validation cases, the same on every rank.
+        show: Pictures of what the last validation found, by name.
     """
 
     read: Callable[[int, int], Crops]
     augment: Callable[[Any], Batch]
     validate: Callable[[nn.Module], Validation]
+    show: Callable[[], Mapping[str, np.ndarray]] = dict
 
 
 def learning_rate(step: int, settings: Optimization) -> float:
@@ -265,12 +268,13 @@ class Trainer:
             **{f"dice/{name}": None if math.isnan(value) else value for name, value in dice.items()},
         }
         log.row(row)
+        log.images(self.step, self.feed.show())
         better = math.isnan(result.dice) or result.dice > self.best
         self.stale = 0 if better else self.stale + 1
         if better:
             self.best = -1.0 if math.isnan(result.dice) else result.dice
             self.checkpoints.save_best({"step": self.step, "dice": result.dice, "network": network.state_dict()})
-        on_event(Event("validate", self.step, self.settings.steps, f"validation Dice {result.dice:.4f}"))
+        on_event(Event("validate", self.step, self.settings.steps, epoch_text(row)))
 
 
 class _Clock:

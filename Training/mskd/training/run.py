@@ -37,12 +37,15 @@ from mskd.training.loop import Feed, Trainer, moving_average
 from mskd.training.manifest import make_manifest, versions
 from mskd.training.rundata import RunData, RunInput, prepare_run
 from mskd.training.settings import Optimization, Recipe, Role
+from mskd.training.snapshots import snapshots
 from mskd.training.supervision import DeepSupervision
 from mskd.training.task import Task
 from mskd.training.validation import Validation, chance_dice, validate
 
 RoleName = Literal["teacher", "student"]
 CHANCE_MARGIN = 0.1
+SNAPSHOTS = 2
+"""Validation cases that TensorBoard shows."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def _start(options: RunOptions, recipe: Recipe, role: RoleName, teacher: Teacher
     """Start the run's folder: its settings, its split, and the cases that were left out."""
     settings: dict[str, Any] = {
         "role": role,
-        "dataset": str(data.dataset.path),
+        "dataset": str(data.dataset.path.resolve()),
         "data_fingerprint": data.fingerprint,
         "teacher": None if teacher is None else {"name": teacher.name, "fingerprint": teacher.fingerprint},
         "recipe": recipe.model_dump(mode="json"),
@@ -216,15 +219,24 @@ def _trainer(
         (recipe.digest(name, teacher is not None), data.fingerprint, teacher.fingerprint if teacher else "")
     )
 
+    shown: dict[str, tuple[PreparedCase, np.ndarray]] = {}
+
+    def seen(index: int, case: PreparedCase, prediction: np.ndarray) -> None:
+        if case.id in shown or len(shown) < SNAPSHOTS:
+            shown[case.id] = case, prediction
+
     def measure(candidate: nn.Module) -> Validation:
-        return validate(candidate, data.validation, data.labels, patch, device)
+        return validate(candidate, data.validation, data.labels, patch, device, seen)
+
+    def show() -> dict[str, np.ndarray]:
+        return snapshots(list(shown.values()), data.labels) if rank() == 0 else {}
 
     return Trainer(
         Task(network, recipe.loss, supervision=supervision, distillation=distillation),
         average,
         settings,
         device,
-        Feed(_reader(recipe, settings, data), augment, measure),
+        Feed(_reader(recipe, settings, data), augment, measure, show),
         Checkpoints(options.output / "checkpoints", digest, writes=rank() == 0),
         recipe.seed,
     )

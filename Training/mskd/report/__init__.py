@@ -1,0 +1,1 @@
+"""What a run learnt, as one HTML page: curves, examples, confusion, tables."""
