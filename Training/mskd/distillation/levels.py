@@ -34,7 +34,8 @@ def match_grid(features: Tensor, own: Sequence[float], common: Sequence[float], 
     """
     inside = [min(side, ceil(size / step)) for side, size, step in zip(features.shape[2:], shape, own, strict=True)]
     for axis, side in enumerate(inside, start=2):
-        features = features.narrow(axis, 0, side)
+        if side < features.shape[axis]:  # the gradient of a cut is a copy of everything
+            features = features.narrow(axis, 0, side)
     steps = [coarse / fine for coarse, fine in zip(common, own, strict=True)]
     grid = [ceil(side / step) for side, step in zip(inside, steps, strict=True)]
     return pool_to(features, grid, steps)
