@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mskd.distillation.base import METHODS, Method
 from mskd.distillation.context import Context
+from mskd.distillation.frozen import frozen
 from mskd.distillation.levels import choose_levels, feature_strides, match_grid, probe
 from mskd.distillation.outputs import Outputs, Shapes, full_precision
 from mskd.distillation.settings import DistillationSettings
@@ -27,7 +28,8 @@ class Distillation(nn.Module):
     Args:
         settings: Terms, levels, ramp and regions.
         student: The network to train.
-        teacher: A module from images to logits of the same size and classes; put on its device by the caller.
+        teacher: A module from images to logits of the same size and classes; put on its device by the caller. A frozen
+            copy of it is read, so that what happens to it later changes nothing.
         example: ``[N, C, *spatial]`` on the networks' device; its first item probes the shapes, in eval mode.
 
     Raises:
@@ -38,9 +40,10 @@ class Distillation(nn.Module):
         super().__init__()
         self.settings = settings
         ours, theirs = choose_levels(student, teacher, settings.student_levels, settings.teacher_levels)
-        self._student, self._teacher = Taps(student, ours), Taps(teacher, theirs)
+        frozen_teacher, self._teacher_layout = frozen(teacher, theirs, example.ndim - 2)
+        self._student, self._teacher = Taps(student, ours), Taps(frozen_teacher, theirs)
         student_logits, student_features = probe(student, self._student, example, "student")
-        teacher_logits, teacher_features = probe(teacher, self._teacher, example, "teacher")
+        teacher_logits, teacher_features = probe(frozen_teacher, self._teacher, example, "teacher")
         classes = student_logits.shape[1]
         if teacher_logits.shape[1] != classes:
             raise SettingsError(
@@ -85,7 +88,7 @@ class Distillation(nn.Module):
     @torch.no_grad()
     def teacher_forward(self, image: Tensor) -> Outputs:
         """Run the teacher, always in eval mode and without gradients."""
-        self._teacher.module.eval()
+        image = image.contiguous(memory_format=self._teacher_layout)
         logits, features = self._teacher.collect(self._teacher.module, image)
         return Outputs(logits, features)
 

@@ -24,12 +24,15 @@ def frozen(teacher: nn.Module, tapped: Sequence[str], dim: int) -> tuple[nn.Modu
     Returns:
         The copy, and the layout in which it wants its images.
     """
-    network = copy.deepcopy(teacher).eval().requires_grad_(False)
-    before = dict(network.named_modules(remove_duplicate=False))
-    folded = copy.deepcopy(network)
-    fold_batch_norm(folded)
-    after = dict(folded.named_modules(remove_duplicate=False))
-    if all(type(after[path]) is type(before[path]) for path in tapped):
-        network = folded
+    network = copy.deepcopy(teacher)
+    before = _modules(network)
+    fold_batch_norm(network.eval())
+    after = _modules(network)
+    if any(after.get(path) is not before.get(path) for path in tapped):
+        network = copy.deepcopy(teacher).eval()
     layout = fastest_layout(network, dim)
-    return network.to(memory_format=layout), layout  # type: ignore[call-overload]
+    return network.requires_grad_(False).to(memory_format=layout), layout  # type: ignore[call-overload]
+
+
+def _modules(network: nn.Module) -> dict[str, nn.Module]:
+    return dict(network.named_modules(remove_duplicate=False))

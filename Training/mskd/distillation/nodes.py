@@ -21,9 +21,7 @@ class _CentredMeans(torch.autograd.Function):
     """Node vectors minus the item's mean, of ``rows`` ``[B * n, C]``; the gradient is written in one pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, node: Tensor, voxel: Tensor, share: Tensor, batch: int, nodes: int
-    ) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, node: Tensor, voxel: Tensor, share: Tensor, batch: int, nodes: int) -> Tensor:
         ctx.save_for_backward(node, voxel, share)
         ctx.batch, ctx.rows = batch, len(rows)
         means = rows.new_zeros(nodes, rows.shape[1])
@@ -65,7 +63,9 @@ class Membership:
         """
         batch, channels = features.shape[:2]
         rows = features.flatten(2).transpose(1, 2).reshape(-1, channels)
-        centred: Tensor = _CentredMeans.apply(rows, self.node, self.voxel, self.share, batch, self.valid.numel())
+        centred: Tensor = _CentredMeans.apply(  # type: ignore[no-untyped-call]
+            rows, self.node, self.voxel, self.share, batch, self.valid.numel()
+        )
         return centred.view(batch, -1, channels)
 
     @classmethod

@@ -70,7 +70,7 @@ def channel_filter(features: Tensor) -> Tensor:
     Returns:
         Z ``[B, n]``; zero everywhere for a map without contrast.
     """
-    saliency: Tensor = _Collapse.apply(features)
+    saliency: Tensor = _Collapse.apply(features)  # type: ignore[no-untyped-call]
     centred = saliency - saliency.mean(-1, keepdim=True)
     # The clamp keeps the gradient of the root finite where a map has no contrast.
     deviation = centred.square().mean(-1, keepdim=True).clamp(min=EPS**2).sqrt()

@@ -43,6 +43,8 @@ def fold_batch_norm(module: nn.Module) -> None:
         return
     for index in range(len(module) - 1):
         convolution, norm = module[index], module[index + 1]
-        if isinstance(convolution, _ConvNd) and isinstance(norm, _BatchNorm) and not convolution.transposed:
+        if not isinstance(convolution, _ConvNd) or convolution.transposed or not isinstance(norm, _BatchNorm):
+            continue
+        if norm.running_mean is not None:  # without statistics of its own it takes those of the batch
             module[index] = fuse_conv_bn_eval(convolution, norm)
             module[index + 1] = nn.Identity()
