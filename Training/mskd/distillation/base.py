@@ -45,10 +45,13 @@ class Method(nn.Module):
 
     Attributes:
         ramped: Whether the term is faded in over the first steps, as terms on features are.
+        needs_features: Whether the term reads features of the teacher. One that reads its logits alone can take them
+            from a cache.
     """
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     ramped: ClassVar[bool] = True
+    needs_features: ClassVar[bool] = True
 
     def __init__(self, settings: MethodSettings, shapes: Shapes) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil, log
 from typing import Protocol, runtime_checkable
 
@@ -123,6 +124,31 @@ def probe(network: nn.Module, taps: Taps, example: Tensor, role: str) -> tuple[T
                 f"The {role}'s '{path}' has shape {tuple(tensor.shape)}; features need {example.ndim - 2} spatial axes."
             )
     return logits, features
+
+
+@dataclass(frozen=True)
+class Side:
+    """The student or the teacher, and the stages at which it is tapped.
+
+    Args:
+        taps: The network and the module paths.
+        strides: Of each stage, voxels per feature voxel and axis.
+        channels: Of each stage.
+        classes: Channels of the logits.
+    """
+
+    taps: Taps
+    strides: tuple[tuple[float, ...], ...]
+    channels: tuple[int, ...]
+    classes: int
+
+    @classmethod
+    def of(cls, network: nn.Module, paths: Sequence[str], example: Tensor, role: str) -> Side:
+        """Probe ``network``; raises what ``Taps`` and ``probe`` raise."""
+        taps = Taps(network, paths)
+        logits, features = probe(network, taps, example, role)
+        strides = tuple(feature_strides(network, example, tensor) for tensor in features)
+        return cls(taps, strides, tuple(tensor.shape[1] for tensor in features), logits.shape[1])
 
 
 def feature_strides(network: nn.Module, image: Tensor, features: Tensor) -> tuple[float, ...]:

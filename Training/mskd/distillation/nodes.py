@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mskd.distillation.draws import uniform_rows
 from mskd.distillation.regions import CORE, flat_cells
 
 TIE = 1e-3
@@ -206,7 +207,7 @@ def walks(edge: Tensor, pairs: Tensor, *, temperature: float, hops: int) -> Tens
 
 def shuffle_nodes(nodes: Tensor, valid: Tensor) -> Tensor:
     """Control: each valid node of ``[B, R, C]`` takes the vector of another one, around a random cycle of them."""
-    order = torch.rand(valid.shape, device=valid.device).masked_fill(~valid, 2.0).argsort(dim=-1)
+    order = uniform_rows(valid).masked_fill(~valid, 2.0).argsort(dim=-1)
     count = valid.sum(-1, keepdim=True)
     rank = torch.arange(valid.shape[1], device=valid.device)
     following = torch.where(rank < count, (rank + 1) % count.clamp(min=1), rank)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mskd.distillation.draws import uniform_rows
+
 EPS = 1e-6
 FilterKind = Literal["teacher", "random", "inverted", "none"]
 
@@ -98,6 +100,6 @@ def spatial_filter(saliency: Tensor, *, theta: float, gamma: float, kind: Filter
     kept = confidence < theta if kind == "inverted" else confidence >= theta
     weight = torch.exp(gamma * confidence) * kept
     if kind == "random":
-        order = torch.rand_like(weight).argsort(dim=-1)
+        order = uniform_rows(weight).argsort(dim=-1)
         weight = weight.gather(-1, order)
     return weight / weight.mean(-1, keepdim=True).clamp(min=EPS)
