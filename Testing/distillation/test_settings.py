@@ -48,6 +48,11 @@ def test_every_method_has_defaults_and_a_weight(method):
         ({"regions": "masks"}, "'distillation.regions' is 'masks'"),
         ({"n_min": 0}, "'distillation.n_min' is 0"),
         ({"student_levels": ["a"], "teacher_levels": ["a", "b"]}, "are pairs"),
+        (
+            {"teacher_logits": "cached"},
+            r"terms \['ffd', 'rgd'\] read the teacher's features.* never cached; leave these",
+        ),
+        ({"teacher_logits": "chached"}, "'distillation.teacher_logits' is 'chached'"),
     ],
 )
 def test_a_wrong_section_gets_a_sentence(section, message):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mskd.distillation.context import Context
 from mskd.distillation.outputs import Outputs, Shapes
-from mskd.distillation.saliency import FilterKind, spatial_filter
+from mskd.distillation.saliency import FilterKind
 from mskd.registry import Registry
 from mskd.spec import Strict
 
@@ -45,10 +45,13 @@ class Method(nn.Module):
 
     Attributes:
         ramped: Whether the term is faded in over the first steps, as terms on features are.
+        needs_features: Whether the term reads features of the teacher. One that reads its logits alone can take them
+            from a cache.
     """
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     ramped: ClassVar[bool] = True
+    needs_features: ClassVar[bool] = True
 
     def __init__(self, settings: MethodSettings, shapes: Shapes) -> None:
         super().__init__()
@@ -67,6 +70,5 @@ METHODS: Registry[type[Method]] = Registry("distillation method", "mskd.distilla
 
 
 def voxel_weight(settings: FilterSettings, context: Context, level: int) -> Tensor:
-    """W ``[B, n]`` of a level, mean 1: the spatial filter, or 1 everywhere where regions come from masks alone."""
-    kind: FilterKind = "none" if context.mode == "mask" else settings.filter
-    return spatial_filter(context.saliency(level), theta=settings.theta, gamma=settings.gamma, kind=kind)
+    """W ``[B, n]`` of a level as these settings want it; see ``Context.weight``."""
+    return context.weight(level, theta=settings.theta, gamma=settings.gamma, kind=settings.filter)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mskd.distillation.outputs import Outputs
 from mskd.distillation.regions import Regions, area_pool_labels, pool_to
-from mskd.distillation.saliency import channel_filter
+from mskd.distillation.saliency import FilterKind, channel_filter, spatial_filter
 
 RegionMode = Literal["mask", "saliency", "hybrid"]
 
@@ -44,7 +44,9 @@ class Context:
         self._region_labels: Tensor | None = None
         self._saliency: dict[int, Tensor] = {}
         self._regions: dict[int, Regions] = {}
+        self._chance: Tensor | None = None
         self._correctness: dict[int, Tensor] = {}
+        self._weight: dict[tuple[int, float, float, str], Tensor] = {}
 
     @property
     def levels(self) -> int:
@@ -79,16 +81,30 @@ class Context:
     def correctness(self, level: int) -> Tensor:
         """The teacher's probability of the true class, averaged to the grid, ``[B, n]``; 1 where there is no label."""
         if level not in self._correctness:
+            chance = self._chance_of_truth()[:, None]
+            self._correctness[level] = pool_to(chance, self.grid(level), self._strides[level]).flatten(1)
+        return self._correctness[level]
+
+    @torch.no_grad()
+    def weight(self, level: int, *, theta: float, gamma: float, kind: FilterKind) -> Tensor:
+        """W of a level, ``[B, n]``, mean 1: the spatial filter, or 1 everywhere where regions come from masks alone."""
+        kind = "none" if self.mode == "mask" else kind
+        key = (level, theta, gamma, kind)
+        if key not in self._weight:
+            self._weight[key] = spatial_filter(self.saliency(level), theta=theta, gamma=gamma, kind=kind)
+        return self._weight[key]
+
+    def _chance_of_truth(self) -> Tensor:
+        """The teacher's probability of the true class, ``[B, *spatial]``; 1 where there is no label."""
+        if self._chance is None:
             logits = self.teacher.logits
             if self._labels is None:
-                certain = logits.new_ones(logits.shape[:1] + logits.shape[2:])
-            else:
-                known = self._known(self._labels)
-                truth = torch.where(known, self._labels, 0)[:, None]
-                chance = (logits.gather(1, truth)[:, 0] - logits.logsumexp(1)).exp()
-                certain = torch.where(known, chance, 1.0)
-            self._correctness[level] = pool_to(certain[:, None], self.grid(level), self._strides[level]).flatten(1)
-        return self._correctness[level]
+                return logits.new_ones(logits.shape[:1] + logits.shape[2:])
+            known = self._known(self._labels)
+            truth = logits.gather(1, torch.where(known, self._labels, 0)[:, None])
+            # 1 / sum_k exp(z_k - z_truth): an overflow to infinity is a chance of 0, as it should be.
+            self._chance = torch.where(known, (logits - truth).exp_().sum(1).reciprocal_(), 1.0)
+        return self._chance
 
     def _known(self, labels: Tensor) -> Tensor:
         return (labels >= 0) & (labels < self.teacher.logits.shape[1])

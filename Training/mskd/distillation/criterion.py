@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mskd.distillation.base import METHODS, Method
 from mskd.distillation.context import Context
-from mskd.distillation.levels import choose_levels, feature_strides, match_grid, probe
+from mskd.distillation.frozen import frozen
+from mskd.distillation.levels import Side, choose_levels, match_grid
 from mskd.distillation.outputs import Outputs, Shapes, full_precision
 from mskd.distillation.settings import DistillationSettings
-from mskd.distillation.taps import Taps
 from mskd.errors import SettingsError
 
 
@@ -27,50 +27,49 @@ class Distillation(nn.Module):
     Args:
         settings: Terms, levels, ramp and regions.
         student: The network to train.
-        teacher: A module from images to logits of the same size and classes; put on its device by the caller.
+        teacher: A module from images to logits of the same size and classes; put on its device by the caller. A frozen
+            copy of it is read, so that what happens to it later changes nothing. None where its logits are cached.
         example: ``[N, C, *spatial]`` on the networks' device; its first item probes the shapes, in eval mode.
 
     Raises:
-        SettingsError: an unknown method or module, or networks that do not fit one another.
+        SettingsError: an unknown method or module, no teacher, or networks that do not fit one another.
     """
 
-    def __init__(self, settings: DistillationSettings, student: nn.Module, teacher: nn.Module, example: Tensor) -> None:
+    def __init__(
+        self, settings: DistillationSettings, student: nn.Module, teacher: nn.Module | None, example: Tensor
+    ) -> None:
         super().__init__()
-        self.settings = settings
-        ours, theirs = choose_levels(student, teacher, settings.student_levels, settings.teacher_levels)
-        self._student, self._teacher = Taps(student, ours), Taps(teacher, theirs)
-        student_logits, student_features = probe(student, self._student, example, "student")
-        teacher_logits, teacher_features = probe(teacher, self._teacher, example, "teacher")
-        classes = student_logits.shape[1]
-        if teacher_logits.shape[1] != classes:
-            raise SettingsError(
-                f"The teacher has {teacher_logits.shape[1]} classes and the student {classes}; "
-                "distil between networks for the same labels."
-            )
-        self._student_strides = tuple(feature_strides(student, example, tensor) for tensor in student_features)
-        self._teacher_strides = tuple(feature_strides(teacher, example, tensor) for tensor in teacher_features)
+        self.settings, dim = settings, example.ndim - 2
+        self._teacher: Side | None = None
+        if settings.teacher_logits == "cached":
+            self._student = Side.of(student, (), example, "student")
+        elif teacher is None:
+            raise SettingsError("teacher_logits is 'online', which runs the teacher at every step; give a teacher.")
+        else:
+            ours, theirs = choose_levels(student, teacher, settings.student_levels, settings.teacher_levels)
+            self._student = Side.of(student, ours, example, "student")
+            reader, self._layout = frozen(teacher, theirs, dim)
+            self._teacher = Side.of(reader, theirs, example, "teacher")
+            _require_same_classes(self._teacher.classes, self._student.classes)
+        self._teacher_strides = self._teacher.strides if self._teacher else ()
         self._strides = tuple(
-            tuple(map(max, *pair)) for pair in zip(self._student_strides, self._teacher_strides, strict=True)
+            tuple(map(max, *pair)) for pair in zip(self._student.strides, self._teacher_strides, strict=True)
         )
-        shapes = Shapes(
-            dim=example.ndim - 2,
-            classes=classes,
-            student=tuple(tensor.shape[1] for tensor in student_features),
-            teacher=tuple(tensor.shape[1] for tensor in teacher_features),
-        )
+        widths = self._teacher.channels if self._teacher else ()
+        shapes = Shapes(dim, self._student.classes, self._student.channels, widths)
         self.methods = nn.ModuleDict({name: _build(settings, name, shapes) for name in settings.terms})
         self.weights = {name: settings.term(name).weight for name in settings.terms}
         self.to(example.device)
 
     @property
     def levels(self) -> tuple[tuple[str, str], ...]:
-        """The paired module paths (student, teacher), last decoder stage first."""
-        return tuple(zip(self._student.paths, self._teacher.paths, strict=True))
+        """The paired module paths (student, teacher), last decoder stage first; none where logits are cached."""
+        return tuple(zip(self._student.taps.paths, self._teacher.taps.paths, strict=True)) if self._teacher else ()
 
     @property
     def student_module(self) -> nn.Module:
         """The network being trained."""
-        return self._student.module
+        return self._student.taps.module
 
     def student_forward(self, image: Tensor, through: Callable[[Tensor], Any] | None = None) -> Outputs:
         """Run the student in its own mode.
@@ -79,15 +78,24 @@ class Distillation(nn.Module):
             image: ``[N, C, *spatial]``.
             through: What to call instead of the student itself, if it is wrapped (DistributedDataParallel).
         """
-        logits, features = self._student.collect(through or self._student.module, image)
-        return Outputs(logits, features)
+        taps = self._student.taps
+        return Outputs(*taps.collect(through or taps.module, image))
 
     @torch.no_grad()
-    def teacher_forward(self, image: Tensor) -> Outputs:
-        """Run the teacher, always in eval mode and without gradients."""
-        self._teacher.module.eval()
-        logits, features = self._teacher.collect(self._teacher.module, image)
-        return Outputs(logits, features)
+    def teacher_forward(self, image: Tensor, cached: Tensor | None = None) -> Outputs:
+        """What the teacher says of a batch, in eval mode and without gradients: read from the cache, or computed.
+
+        Args:
+            image: ``[N, C, *spatial]``.
+            cached: The teacher's logits ``[N, K, *spatial]`` under the geometry of ``image``; needed where the settings
+                say so, and not looked at elsewhere.
+        """
+        if self._teacher is None:
+            if cached is None:
+                raise SettingsError("teacher_logits is 'cached', but this batch comes without the teacher's logits.")
+            return Outputs(cached, ())
+        taps = self._teacher.taps
+        return Outputs(*taps.collect(taps.module, image.contiguous(memory_format=self._layout)))
 
     def forward(
         self, student: Outputs, teacher: Outputs, labels: Tensor | None = None, progress: float = 1.0
@@ -115,8 +123,14 @@ class Distillation(nn.Module):
                 f"Labels have shape {tuple(labels.shape)}; distillation needs [N, *spatial] like the image, "
                 f"whose logits are {tuple(student.logits.shape)}."
             )
+        if teacher.logits.shape[2:] != student.logits.shape[2:]:
+            raise SettingsError(
+                f"The teacher's logits are {tuple(teacher.logits.shape)} and the student's "
+                f"{tuple(student.logits.shape)}; both must be of the same image."
+            )
+        _require_same_classes(teacher.logits.shape[1], student.logits.shape[1])
         with torch.autocast(student.logits.device.type, enabled=False):
-            ours = self._match(student, self._student_strides)
+            ours = self._match(student, self._student.strides)
             theirs = self._match(teacher.detached(), self._teacher_strides)
             context = Context(
                 theirs, labels, strides=self._strides, mode=self.settings.regions, n_min=self.settings.n_min
@@ -136,6 +150,13 @@ class Distillation(nn.Module):
             for tensor, mine, common in zip(outputs.features, own, self._strides, strict=True)
         )
         return Outputs(full_precision(outputs.logits), features)
+
+
+def _require_same_classes(teacher: int, student: int) -> None:
+    if teacher != student:
+        raise SettingsError(
+            f"The teacher has {teacher} classes and the student {student}; distil between networks for the same labels."
+        )
 
 
 def _build(settings: DistillationSettings, name: str, shapes: Shapes) -> Method:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil, log
 from typing import Protocol, runtime_checkable
 
@@ -34,7 +35,8 @@ def match_grid(features: Tensor, own: Sequence[float], common: Sequence[float], 
     """
     inside = [min(side, ceil(size / step)) for side, size, step in zip(features.shape[2:], shape, own, strict=True)]
     for axis, side in enumerate(inside, start=2):
-        features = features.narrow(axis, 0, side)
+        if side < features.shape[axis]:  # the gradient of a cut is a copy of everything
+            features = features.narrow(axis, 0, side)
     steps = [coarse / fine for coarse, fine in zip(common, own, strict=True)]
     grid = [ceil(side / step) for side, step in zip(inside, steps, strict=True)]
     return pool_to(features, grid, steps)
@@ -122,6 +124,31 @@ def probe(network: nn.Module, taps: Taps, example: Tensor, role: str) -> tuple[T
                 f"The {role}'s '{path}' has shape {tuple(tensor.shape)}; features need {example.ndim - 2} spatial axes."
             )
     return logits, features
+
+
+@dataclass(frozen=True)
+class Side:
+    """The student or the teacher, and the stages at which it is tapped.
+
+    Args:
+        taps: The network and the module paths.
+        strides: Of each stage, voxels per feature voxel and axis.
+        channels: Of each stage.
+        classes: Channels of the logits.
+    """
+
+    taps: Taps
+    strides: tuple[tuple[float, ...], ...]
+    channels: tuple[int, ...]
+    classes: int
+
+    @classmethod
+    def of(cls, network: nn.Module, paths: Sequence[str], example: Tensor, role: str) -> Side:
+        """Probe ``network``; raises what ``Taps`` and ``probe`` raise."""
+        taps = Taps(network, paths)
+        logits, features = probe(network, taps, example, role)
+        strides = tuple(feature_strides(network, example, tensor) for tensor in features)
+        return cls(taps, strides, tuple(tensor.shape[1] for tensor in features), logits.shape[1])
 
 
 def feature_strides(network: nn.Module, image: Tensor, features: Tensor) -> tuple[float, ...]:

@@ -5,14 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from mskd.distillation.draws import uniform_rows
 from mskd.distillation.regions import CORE, flat_cells
 
 TIE = 1e-3
 EPS = 1e-5
+
+
+class _CentredMeans(torch.autograd.Function):
+    """Node vectors minus the item's mean, of ``rows`` ``[B * n, C]``; the gradient is written in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, node: Tensor, voxel: Tensor, share: Tensor, batch: int, nodes: int) -> Tensor:
+        ctx.save_for_backward(node, voxel, share)
+        ctx.batch, ctx.rows = batch, len(rows)
+        means = rows.new_zeros(nodes, rows.shape[1])
+        means.index_add_(0, node, rows.index_select(0, voxel).mul_(share[:, None]))
+        centre = rows.view(batch, -1, rows.shape[1]).mean(1, keepdim=True)
+        return means.view(batch, -1, rows.shape[1]).sub_(centre).flatten(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        node, voxel, share = ctx.saved_tensors
+        channels, voxels = gradient.shape[1], ctx.rows // ctx.batch
+        centre = gradient.view(ctx.batch, -1, channels).sum(1, keepdim=True) / -voxels
+        result = centre.expand(-1, voxels, -1).reshape(-1, channels)
+        result.index_add_(0, voxel, gradient.index_select(0, node).mul_(share[:, None]))
+        return result, None, None, None, None, None
 
 
 @dataclass(frozen=True)
@@ -38,9 +64,10 @@ class Membership:
         """
         batch, channels = features.shape[:2]
         rows = features.flatten(2).transpose(1, 2).reshape(-1, channels)
-        nodes = rows.new_zeros(self.valid.numel(), channels)
-        nodes = nodes.index_add(0, self.node, rows.index_select(0, self.voxel) * self.share[:, None])
-        return nodes.view(batch, -1, channels) - rows.view(batch, -1, channels).mean(1, keepdim=True)
+        centred: Tensor = _CentredMeans.apply(  # type: ignore[no-untyped-call]
+            rows, self.node, self.voxel, self.share, batch, self.valid.numel()
+        )
+        return centred.view(batch, -1, channels)
 
     @classmethod
     def join(cls, groups: Sequence[Membership]) -> Membership:
@@ -77,13 +104,26 @@ class Pairs:
     @classmethod
     def of(cls, area: Tensor) -> Pairs:
         """The pairs of ``area`` ``[B, R, n]``."""
-        item, region, place = (area > 0).nonzero(as_tuple=True)
+        item, region, place = area.nonzero().unbind(1)
         return cls(item, region, place, area[item, region, place], area.shape[1])
 
-    def first(self, regions: int) -> Pairs:
-        """The pairs of the first ``regions`` regions."""
-        kept = self.region < regions
-        return Pairs(self.item[kept], self.region[kept], self.place[kept], self.mass[kept], regions)
+    def present(self, valid: Tensor) -> Pairs:
+        """The pairs of the regions that are ``valid`` ``[B, R]``."""
+        if bool(valid.all()):
+            return self
+        kept = valid[self.item, self.region]
+        return Pairs(self.item[kept], self.region[kept], self.place[kept], self.mass[kept], self.regions)
+
+    def and_one(self, area: Tensor) -> Pairs:
+        """These regions, and after them one more, of which ``area`` ``[B, n]`` is the share of each voxel."""
+        item, place = area.nonzero().unbind(1)
+        return Pairs(
+            torch.cat([self.item, item]),
+            torch.cat([self.region, torch.full_like(item, self.regions)]),
+            torch.cat([self.place, place]),
+            torch.cat([self.mass, area[item, place]]),
+            self.regions + 1,
+        )
 
 
 def region_members(pairs: Pairs, weight: Tensor, grid: tuple[int, ...], n_min: float, *, split: bool) -> Membership:
@@ -167,7 +207,7 @@ def walks(edge: Tensor, pairs: Tensor, *, temperature: float, hops: int) -> Tens
 
 def shuffle_nodes(nodes: Tensor, valid: Tensor) -> Tensor:
     """Control: each valid node of ``[B, R, C]`` takes the vector of another one, around a random cycle of them."""
-    order = torch.rand(valid.shape, device=valid.device).masked_fill(~valid, 2.0).argsort(dim=-1)
+    order = uniform_rows(valid).masked_fill(~valid, 2.0).argsort(dim=-1)
     count = valid.sum(-1, keepdim=True)
     rank = torch.arange(valid.shape[1], device=valid.device)
     following = torch.where(rank < count, (rank + 1) % count.clamp(min=1), rank)

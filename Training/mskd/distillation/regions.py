@@ -74,6 +74,8 @@ def area_pool_labels(labels: Tensor, classes: int, grid: Sequence[int], strides:
     Returns:
         ``[B, K, n]`` float32.
     """
+    if tuple(grid) == tuple(labels.shape[1:]):
+        return (labels.flatten(1)[:, None] == torch.arange(classes, device=labels.device)[:, None]).float()
     batch, cells = labels.shape[0], prod(grid)
     cell = flat_cells(labels.shape[1:], grid, strides, labels.device)
     flat = labels.reshape(batch, -1)

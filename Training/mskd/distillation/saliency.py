@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mskd.distillation.draws import uniform_rows
 
 EPS = 1e-6
 FilterKind = Literal["teacher", "random", "inverted", "none"]
+
+
+class _Collapse(torch.autograd.Function):
+    """M(p) = sum_c w_c X_c(p) of ``[B, C, n]`` features.
+
+    As written its gradient passes over the features many times, and training waits for memory, not for arithmetic.
+    Here it is one pass, which keeps the layout of the features, and X is computed twice instead of kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        collapsed, strengths = [], []
+        for part in _parts(features):
+            positive = part.relu()
+            strengths.append(positive.mean(-1))
+            collapsed.append(torch.bmm(_channel_weight(strengths[-1])[:, None], positive)[:, 0])
+        ctx.save_for_backward(features, torch.cat(strengths))
+        return torch.cat(collapsed)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        features, strengths = ctx.saved_tensors
+        result = torch.empty_like(features)
+        for part, strength, of_map, out in zip(*map(_parts, (features, strengths, gradient, result)), strict=True):
+            positive, weight = part.relu(), _channel_weight(strength)
+            of_weight = torch.bmm(positive, of_map[..., None])[..., 0]
+            of_score = weight * (of_weight - (weight * of_weight).sum(-1, keepdim=True))
+            level = strength.mean(-1, keepdim=True) + EPS
+            of_strength = of_score / level - (of_score * strength).mean(-1, keepdim=True) / level**2
+            each = (of_strength / part.shape[-1])[..., None]
+            torch.addcmul(each, weight[..., None], of_map[:, None], out=out)
+            torch.ops.aten.threshold_backward.grad_input(out, positive, 0, grad_input=out)
+        return result
+
+
+def _parts(values: Tensor) -> tuple[Tensor, ...]:
+    """On a processor the items of a batch: what fits its cache is fetched from memory once."""
+    return values.split(1) if values.device.type == "cpu" else (values,)
+
+
+def _channel_weight(strength: Tensor) -> Tensor:
+    """w = softmax_c(g / mean_c g) of g ``[B, C]``."""
+    return torch.softmax(strength / (strength.mean(-1, keepdim=True) + EPS), dim=-1)
 
 
 def channel_filter(features: Tensor) -> Tensor:
@@ -25,10 +72,7 @@ def channel_filter(features: Tensor) -> Tensor:
     Returns:
         Z ``[B, n]``; zero everywhere for a map without contrast.
     """
-    positive = features.relu()
-    strength = positive.mean(-1)
-    weight = torch.softmax(strength / (strength.mean(-1, keepdim=True) + EPS), dim=-1)
-    saliency = torch.einsum("bc,bcn->bn", weight, positive)
+    saliency: Tensor = _Collapse.apply(features)  # type: ignore[no-untyped-call]
     centred = saliency - saliency.mean(-1, keepdim=True)
     # The clamp keeps the gradient of the root finite where a map has no contrast.
     deviation = centred.square().mean(-1, keepdim=True).clamp(min=EPS**2).sqrt()
@@ -56,6 +100,6 @@ def spatial_filter(saliency: Tensor, *, theta: float, gamma: float, kind: Filter
     kept = confidence < theta if kind == "inverted" else confidence >= theta
     weight = torch.exp(gamma * confidence) * kept
     if kind == "random":
-        order = torch.rand_like(weight).argsort(dim=-1)
+        order = uniform_rows(weight).argsort(dim=-1)
         weight = weight.gather(-1, order)
     return weight / weight.mean(-1, keepdim=True).clamp(min=EPS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,9 @@ class DistillationSettings(Strict):
         ramp: Part of the training over which terms on features grow from 0 to their weight.
         regions: ``mask``, ``saliency`` or ``hybrid``: see ``Context``.
         n_min: Grid voxels a region needs to count as present.
+        teacher_logits: ``online`` runs the teacher at every step; ``cached`` asks it once for every whole case, and
+            takes along what it said through each crop, rotation and mirroring of the image. Features are never cached:
+            those of a mirrored image are not the mirrored features.
     """
 
     terms: Annotated[dict[str, dict[str, Any]], Field(min_length=1, validate_default=True)] = {
@@ -35,6 +38,7 @@ class DistillationSettings(Strict):
     ramp: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     regions: RegionMode = "hybrid"
     n_min: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
+    teacher_logits: Literal["online", "cached"] = "online"
 
     @field_validator("terms")
     @classmethod
@@ -45,6 +49,16 @@ class DistillationSettings(Strict):
     def _pairs(self) -> DistillationSettings:
         if self.student_levels and self.teacher_levels and len(self.student_levels) != len(self.teacher_levels):
             raise ValueError("student_levels and teacher_levels are pairs; give both the same number of modules")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_no_features_of_a_cache(self) -> DistillationSettings:
+        needing = [name for name in self.terms if METHODS[name].needs_features]
+        if self.teacher_logits == "cached" and needing:
+            raise ValueError(
+                f"teacher_logits is 'cached', but the terms {needing} read the teacher's features, which are never "
+                "cached; leave these terms out, or set teacher_logits to 'online'"
+            )
         return self
 
     def term(self, name: str) -> MethodSettings:

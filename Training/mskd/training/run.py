@@ -40,6 +40,7 @@ from mskd.training.settings import Optimization, Recipe, Role
 from mskd.training.snapshots import snapshots
 from mskd.training.supervision import DeepSupervision
 from mskd.training.task import Task
+from mskd.training.teacherlogits import TeacherLogits
 from mskd.training.validation import Validation, chance_dice, validate
 
 RoleName = Literal["teacher", "student"]
@@ -114,6 +115,7 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
     )
     if teacher is not None:
         _require_better_than_chance(teacher, data, recipe.input.patch, device)
+        data = _with_logits(teacher, data, recipe, device, options)
     nothing = Validation(np.empty((0, len(data.labels))), tuple(label.name for label in data.labels))
     make_manifest(recipe, role, spec, data, teacher, nothing)  # a fault in it must not wait for the last step
     trainer = _trainer(network, teacher, recipe, role, data, device, options)
@@ -196,6 +198,22 @@ def _require_better_than_chance(teacher: Teacher, data: RunData, patch: Sequence
         )
 
 
+def _with_logits(
+    teacher: Teacher, data: RunData, recipe: Recipe, device: torch.device, options: RunOptions
+) -> RunData:
+    """The cases together with what the teacher says of them, where the recipe wants that cached."""
+    if recipe.distillation.teacher_logits != "cached":
+        return data
+    network = to_device(teacher.network, device, teacher.dim).eval()
+    ask = TeacherLogits(network, teacher.fingerprint, recipe.input.patch, device, options.cancelled)
+    told = {"phase": "ask the teacher", "on_event": options.on_event, "cancelled": options.cancelled}
+    taught = {
+        name: cases.extend("logits", ask.key, ask, **told)
+        for name, cases in (("train", data.train), ("unlabelled", data.unlabelled))
+    }
+    return replace(data, **taught)
+
+
 def _trainer(
     network: SegmentationNetwork,
     teacher: Teacher | None,
@@ -213,7 +231,8 @@ def _trainer(
     if settings.deep_supervision:
         supervision = DeepSupervision(network, len(data.labels) + 1, example, recipe.loss)
     if teacher is not None:
-        teaching = to_device(teacher.network, device, network.dim)
+        online = recipe.distillation.teacher_logits == "online"
+        teaching = to_device(teacher.network, device, network.dim) if online else None
         distillation = Distillation(recipe.distillation, network, teaching, example).to(device)
     digest = "-".join(
         (recipe.digest(name, teacher is not None), data.fingerprint, teacher.fingerprint if teacher else "")

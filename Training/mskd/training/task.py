@@ -50,7 +50,9 @@ class Task(nn.Module):
                 outputs = student(batch.images)
             else:
                 outputs, coarse = self._supervision.collect(student, batch.images)
-            teacher = self._distillation.teacher_forward(batch.images) if self._distillation else None
+            teacher = None
+            if self._distillation is not None:
+                teacher = self._distillation.teacher_forward(batch.images, batch.teacher_logits)
         terms: Terms = {}
         if batch.labels is not None:
             logits = outputs if self._distillation is None else outputs.logits

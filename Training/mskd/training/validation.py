@@ -5,27 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mskd.data.prepared import PreparedCase
 from mskd.evaluation.metrics import per_class_dice
-from mskd.events import never
-from mskd.inference.engine import WINDOW_DEPENDENT
-from mskd.inference.windows import Shape, make_plan
-from mskd.inference.windows import predict as predict_windows
-from mskd.networks.base import channels_last
 from mskd.ranks import gather, rank, world
 from mskd.spec import IGNORE, Label, Metric
-
-WHOLE = 8
-"""A case of up to this many patches goes through the network in one piece."""
-
-SLICES = 8
-"""z slices that a 2D network takes at a time."""
+from mskd.training.whole import whole_logits
 
 
 @dataclass(frozen=True)
@@ -67,34 +56,8 @@ def _mean(values: np.ndarray) -> float:
 
 def predict(network: nn.Module, case: PreparedCase, patch: Sequence[int], device: torch.device) -> np.ndarray:
     """Labels uint8 ``[z, y, x]`` of a prepared case, on the network's own grid."""
-    layout, size = channels_last(len(patch)), case.image.shape[1:]
-
-    def forward(part: Tensor) -> Tensor:
-        logits: Tensor = network(part.contiguous(memory_format=layout))
-        return logits.float()
-
-    plan = make_plan(size, _window(network, size, patch), len(patch))
-    with torch.inference_mode():
-        volume = torch.from_numpy(np.array(case.image)).to(device)
-        silent = {"on_window": lambda done, total: None, "cancelled": never}
-        logits = predict_windows(forward, volume, plan, len(patch), **silent)
-        labels: np.ndarray = logits.argmax(0).to(torch.uint8).cpu().numpy()
+    labels: np.ndarray = whole_logits(network, case, patch, device).argmax(0).to(torch.uint8).cpu().numpy()
     return labels
-
-
-def _window(network: nn.Module, size: Sequence[int], patch: Sequence[int]) -> Shape:
-    """The whole case where it is not much larger than the patch, else twice the patch along each axis.
-
-    A network whose result depends on the size of what it sees gets windows of the patch it was trained on.
-    """
-    z, y, x = size
-    if len(patch) == 2:
-        return min(SLICES, z), y, x
-    dependent = any(isinstance(module, WINDOW_DEPENDENT) for module in network.modules())
-    if not dependent and prod(size) <= WHOLE * prod(patch):
-        return z, y, x
-    z, y, x = (side if dependent else 2 * side for side in patch)
-    return z, y, x
 
 
 def validate(

@@ -38,6 +38,7 @@ class KD(Method):
 
     Settings = KDSettings
     ramped = False
+    needs_features = False
 
     def __init__(self, settings: KDSettings, shapes: Shapes) -> None:
         super().__init__(settings, shapes)

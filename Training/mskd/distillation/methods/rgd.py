@@ -129,20 +129,19 @@ class RGD(Method):
     def _members(self, regions: Regions, weight: Tensor) -> Membership:
         nodes, grid, groups = self.settings.nodes, regions.grid, []
         if "class" in nodes or "split" in nodes:
-            pairs, organs = Pairs.of(self._areas(regions)), regions.area.shape[1] - 1
+            organs = Pairs.of(regions.area[:, 1:]).present(regions.valid[:, 1:])
             if "class" in nodes:
+                pairs = self._with_background(organs, regions)
                 groups.append(region_members(pairs, weight, grid, regions.n_min, split=False))
             if "split" in nodes:
-                groups.append(region_members(pairs.first(organs), weight, grid, regions.n_min, split=True))
+                groups.append(region_members(organs, weight, grid, regions.n_min, split=True))
         if "patch" in nodes:
             groups.append(patch_members(weight, grid, self.settings.patches))
         return Membership.join(groups)
 
-    def _areas(self, regions: Regions) -> Tensor:
-        """``[B, R', n]``: the foreground regions that are present, and the background's after them."""
-        present = regions.area[:, 1:] * regions.valid[:, 1:, None]
+    def _with_background(self, organs: Pairs, regions: Regions) -> Pairs:
+        """The foreground regions, and the background after them."""
         if self.settings.background == "none":
-            return present
+            return organs
         ring = self.settings.background == "ring"
-        background = background_ring(regions.area, regions.grid) if ring else regions.area[:, 0]
-        return torch.cat([present, background[:, None]], dim=1)
+        return organs.and_one(background_ring(regions.area, regions.grid) if ring else regions.area[:, 0])
