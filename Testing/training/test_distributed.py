@@ -44,7 +44,9 @@ def command(processes: int, *words: object) -> list[str]:
 
 
 def run(root: Path, processes: int, *words: object) -> None:
-    done = subprocess.run(command(processes, *words), env=environment(root), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command(processes, *words), env=environment(root), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -69,7 +71,9 @@ def make_task(distil: bool, supervise: bool) -> tuple[Task, Batch]:
     loss = LossSettings()
     distillation = Distillation(DistillationSettings(), student, teacher, images) if distil else None
     supervision = DeepSupervision(student, 3, images[:1], loss).double() if supervise else None
-    return Task(student, loss, supervision=supervision, distillation=distillation).double(), Batch(images, labels, ("",) * 4)
+    return Task(student, loss, supervision=supervision, distillation=distillation).double(), Batch(
+        images, labels, ("",) * 4
+    )
 
 
 def gradients(distil: bool, supervise: bool, part: slice) -> dict[str, Any]:
@@ -77,7 +81,9 @@ def gradients(distil: bool, supervise: bool, part: slice) -> dict[str, Any]:
     task, batch = make_task(distil, supervise)
     module = distribute(task.train(), partly_used=False)
     assert batch.labels is not None
-    terms = module(Batch(batch.images[part], batch.labels[part], batch.cases[part]), 1.0, torch.autocast("cpu", enabled=False))
+    terms = module(
+        Batch(batch.images[part], batch.labels[part], batch.cases[part]), 1.0, torch.autocast("cpu", enabled=False)
+    )
     torch.stack(list(terms.values())).sum().backward()
     return {
         "terms": {name: float(term.detach()) for name, term in terms.items()},
@@ -181,7 +187,7 @@ def rank_process(launcher: int, number: int) -> int:
     """The process of a rank among the launcher's children."""
     wanted = f"RANK={number}".encode()
     for status in Path("/proc").glob("[0-9]*/stat"):
-        if status.read_text().rsplit(")", 1)[1].split()[1] == str(launcher):
-            if wanted in (status.parent / "environ").read_bytes().split(b"\0"):
-                return int(status.parent.name)
+        child = status.read_text().rsplit(")", 1)[1].split()[1] == str(launcher)
+        if child and wanted in (status.parent / "environ").read_bytes().split(b"\0"):
+            return int(status.parent.name)
     raise AssertionError("the launcher has no such child")

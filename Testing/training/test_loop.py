@@ -83,7 +83,16 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
     row = log.rows[-1]
     assert trainer.checkpoints.load_best()["dice"] > 0.99
     assert row["step"] == 60
-    assert {"loss/dice", "loss/ce", "gradient/dice", "gradient/ce", "gradient/total", "dice/mean", "dice/a", "loader_wait"} <= row.keys()
+    assert {
+        "loss/dice",
+        "loss/ce",
+        "gradient/dice",
+        "gradient/ce",
+        "gradient/total",
+        "dice/mean",
+        "dice/a",
+        "loader_wait",
+    } <= row.keys()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "step-00000060.pt"]
 
 
@@ -253,9 +262,7 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
 def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, steps=50, validate_every=1, patience=3)
     scores = iter([0.1, 0.5, 0.4, 0.5, 0.3, 0.9])
-    trainer.feed = replace(
-        trainer.feed, validate=lambda network: Validation(np.array([[next(scores)]]), ("a",))
-    )
+    trainer.feed = replace(trainer.feed, validate=lambda network: Validation(np.array([[next(scores)]]), ("a",)))
     fit(trainer, RunLog(tmp_path))
     assert trainer.step == 5
     assert trainer.checkpoints.load_best()["step"] == 2
@@ -264,9 +271,7 @@ def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
     assert resumed.finished
 
 
-@pytest.mark.parametrize(
-    ("schedule", "half"), [("cosine", 0.05), ("poly", 0.1 * 0.5**0.9), ("constant", 0.1)]
-)
+@pytest.mark.parametrize(("schedule", "half"), [("cosine", 0.05), ("poly", 0.1 * 0.5**0.9), ("constant", 0.1)])
 def test_each_schedule_falls_as_it_says(schedule: str, half: float) -> None:
     settings = Optimization.model_validate({"steps": 100, "learning_rate": 0.1, "schedule": schedule, "warm_up": 0.1})
     assert [learning_rate(step, settings) for step in (0, 4, 9, 55)] == pytest.approx([0.01, 0.05, 0.1, half])

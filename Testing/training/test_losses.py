@@ -40,7 +40,9 @@ def test_tversky_is_monais(dim: int) -> None:
 def test_focal_with_gamma_zero_is_cross_entropy_and_a_larger_gamma_forgives_what_is_easy() -> None:
     logits, labels = example(3)
     ce = segmentation_terms(logits, labels, LossSettings())["ce"]
-    plain, focused = (segmentation_terms(logits, labels, LossSettings(voxel="focal", gamma=g))["focal"].double() for g in (0.0, 2.0))
+    plain, focused = (
+        segmentation_terms(logits, labels, LossSettings(voxel="focal", gamma=g))["focal"].double() for g in (0.0, 2.0)
+    )
     torch.testing.assert_close(plain, ce, rtol=1e-5, atol=1e-6)
     assert focused < plain
 

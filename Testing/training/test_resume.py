@@ -19,14 +19,22 @@ from mskd.package import open_package
 TIMES = {"seconds_per_step", "loader_wait"}
 
 
-@pytest.mark.parametrize(
-    ("ending", "workers", "code"), [(signal.SIGKILL, 0, -signal.SIGKILL), (signal.SIGTERM, 2, 75)]
-)
+@pytest.mark.parametrize(("ending", "workers", "code"), [(signal.SIGKILL, 0, -signal.SIGKILL), (signal.SIGTERM, 2, 75)])
 def test_a_stopped_run_resumes_bit_for_bit(
     root: Path, tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, ending: int, workers: int, code: int
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(root / "Training")}
-    words = [sys.executable, "-m", "mskd", "train", str(tiny_dataset), "--recipe", str(tiny_recipe), "--role", "student"]
+    words = [
+        sys.executable,
+        "-m",
+        "mskd",
+        "train",
+        str(tiny_dataset),
+        "--recipe",
+        str(tiny_recipe),
+        "--role",
+        "student",
+    ]
     words += ["--device", "cpu", "--cache", str(tmp_path / "cache"), "--set", "student.optimization.steps=150"]
     words += ["--set", "student.optimization.validate_every=7"]
 

@@ -33,7 +33,9 @@ def test_every_coarser_stage_answers_and_each_weighs_half_of_the_one_before(dim:
     for stage, weight in zip(coarse, (0.5, 0.25), strict=True):
         step = 16 // stage.shape[-1]
         near = labels[(slice(None), *(slice(step // 2, None, step),) * dim)]
-        wanted += weight * sum(float(term.detach()) for term in segmentation_terms(stage, near, LossSettings()).values())
+        wanted += weight * sum(
+            float(term.detach()) for term in segmentation_terms(stage, near, LossSettings()).values()
+        )
     assert float(supervision.terms(coarse, labels)["supervision"].detach()) == pytest.approx(wanted, rel=1e-5)
 
 

@@ -14,7 +14,8 @@ from mskd.distillation import Distillation, DistillationSettings
 from mskd.errors import Cancelled, InputError
 from mskd.networks import SegmentationNetwork, build_network
 from mskd.spec import NetworkSpec
-from mskd.training.teacherlogits import TeacherLogits, window
+from mskd.training.teacherlogits import TeacherLogits
+from mskd.training.whole import window
 
 CPU = torch.device("cpu")
 

@@ -1,8 +1,8 @@
 """What the processes of one distributed run agree on; in a single process every function is the identity.
 
-The law of every loss here: its mean over the ranks is the loss of the joined batch, and so is the mean of its gradients,
-which is what DistributedDataParallel applies. A mean over batch items needs nothing for that when all ranks hold equally
-many; a sum divided by something counted is written ``world() * sum / total(count)``.
+The law of every loss here: its mean over the ranks is the loss of the joined batch, and so is the mean of its
+gradients, which is what DistributedDataParallel applies. A mean over batch items needs nothing for that when all ranks
+hold equally many; a sum divided by something counted is written ``world() * sum / total(count)``.
 """
 
 from __future__ import annotations

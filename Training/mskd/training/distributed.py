@@ -36,7 +36,9 @@ def process_group(device: str) -> Iterator[str]:
     local = int(os.environ["LOCAL_RANK"])
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if device not in ("auto", "cpu", "cuda"):
-        raise SettingsError(f"--device {device}: a distributed run takes auto, cpu or cuda; each process picks its own.")
+        raise SettingsError(
+            f"--device {device}: a distributed run takes auto, cpu or cuda; each process picks its own."
+        )
     if cuda and local >= torch.cuda.device_count():
         raise SettingsError(
             f"Process {local} of this machine has no GPU left (there are {torch.cuda.device_count()}); give torchrun "
@@ -82,7 +84,7 @@ def _synchronised(norm: _BatchNorm) -> nn.Module:
 
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """``nn.SyncBatchNorm`` for processors, where torch has none: batch statistics over all ranks, equal batches each."""
+    """``nn.SyncBatchNorm`` for processors, where torch has none: statistics over the equal batches of all ranks."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Both 2D and 3D."""

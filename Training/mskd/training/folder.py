@@ -1,4 +1,4 @@
-"""The folder of a run: what may be written into it, what a run starts it with, what an overwritten run leaves behind."""
+"""The folder of a run: what may be written into it, what a run starts it with, what an overwriting run removes."""
 
 from __future__ import annotations
 

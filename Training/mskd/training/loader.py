@@ -28,8 +28,8 @@ class Loader(Generic[Item]):
     processes can be started anew at any position when one of them is killed.
 
     Args:
-        workers: Processes that read; 0 reads in a thread of this process, which is enough where reading is cutting boxes
-            out of memory maps. ``read`` is pickled for processes.
+        workers: Processes that read; 0 reads in a thread of this process, which is enough where reading is cutting
+            boxes out of memory maps. ``read`` is pickled for processes.
     """
 
     def __init__(

@@ -244,7 +244,8 @@ class Trainer:
         sentence = f"Step {self.step}: {fault}"
         if self.settings.not_finite == "stop" or self.skipped > MOST_SKIPPED:
             raise InputError(
-                f"{sentence}; look at these images, or lower optimization.learning_rate. The last checkpoint is untouched."
+                f"{sentence}; look at these images, or lower optimization.learning_rate. The last "
+                "checkpoint is untouched."
             ) from fault
         log.problem({"step": self.step, "what": fault.what, "value": str(fault.value), "cases": fault.cases})
         on_event(Event("train", self.step, self.settings.steps, f"{sentence}; skipped"))

@@ -1,7 +1,7 @@
 """What a network is told about its labels: an overlap term over the batch and a term per voxel.
 
-The overlap is written here and not taken from MONAI, because its sums have to run over the voxels that count (no ignored
-ones), over the classes that occur, and over all ranks; the tests hold it to MONAI's where both are defined.
+The overlap is written here and not taken from MONAI, because its sums have to run over the voxels that count (no
+ignored ones), over the classes that occur, and over all ranks; the tests hold it to MONAI's where both are defined.
 """
 
 from __future__ import annotations

@@ -198,9 +198,7 @@ def _require_better_than_chance(teacher: Teacher, data: RunData, patch: Sequence
         )
 
 
-def _with_logits(
-    teacher: Teacher, data: RunData, recipe: Recipe, device: torch.device, options: RunOptions
-) -> RunData:
+def _with_logits(teacher: Teacher, data: RunData, recipe: Recipe, device: torch.device, options: RunOptions) -> RunData:
     """The cases together with what the teacher says of them, where the recipe wants that cached."""
     if recipe.distillation.teacher_logits != "cached":
         return data

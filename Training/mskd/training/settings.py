@@ -143,7 +143,7 @@ class Optimization(Strict):
         batch: Patches in a step, for each process of a distributed run.
         accumulate: Batches whose gradients are averaged before each step.
         learning_rate: Peak of the schedule.
-        schedule: After the warm-up ``cosine`` falls to zero, ``poly`` falls as (1 - t)^0.9 (nnU-Net), ``constant`` stays.
+        schedule: After the warm-up ``cosine`` falls to zero, ``poly`` as (1 - t)^0.9 (nnU-Net), ``constant`` stays.
         warm_up: Share of the steps over which the rate rises linearly to its peak.
         clip: Largest norm of the gradient.
         ema: Decay of the moving average of weights that is validated and shipped; 0 switches it off.
@@ -206,8 +206,8 @@ class Recipe(Strict):
     """One ready run: data, teacher, student and distillation.
 
     Args:
-        deterministic: Use only algorithms that repeat bit for bit on the same GPU model (a processor's always do, for the
-            same number of threads); slower, and refused by torch where it has none.
+        deterministic: Use only algorithms that repeat bit for bit on the same GPU model (a processor's always do,
+            for the same number of threads); slower, and refused by torch where it has none.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
 import torch
+from torch import Tensor, nn
 
 from mskd.data.patches import Batch
 from mskd.distillation.criterion import Distillation
