@@ -1,6 +1,6 @@
 """What a label, a model and a run are: typed, validated data without torch."""
 
-from mskd.spec.base import Strict, validate
+from mskd.spec.base import Strict, validate, validate_draft
 from mskd.spec.labels import Code, Label, Terminology
 from mskd.spec.model import SCHEMA_VERSION, Channel, Manifest, Metric, NetworkSpec, Normalization, Provenance
 
@@ -17,4 +17,5 @@ __all__ = [
     "Strict",
     "Terminology",
     "validate",
+    "validate_draft",
 ]

@@ -27,9 +27,11 @@ from mskd.spec import NetworkSpec
 from mskd.teachers import Teacher, open_teacher
 from mskd.teachers.base import require_same_task
 from mskd.training.checkpoint import Checkpoints
+from mskd.training.draft import Draft
 from mskd.training.log import RunLog
 from mskd.training.loop import Trainer, moving_average
 from mskd.training.manifest import make_manifest, versions
+from mskd.training.planning import complete
 from mskd.training.rundata import RunData, RunInput, prepare_run
 from mskd.training.settings import Recipe, Role
 from mskd.training.task import DistillationTask, Task
@@ -39,8 +41,8 @@ RoleName = Literal["teacher", "student"]
 CHANCE_MARGIN = 0.1
 # What a run writes, its settings last: a folder whose removal was interrupted is still a run's.
 RUN_FILES = (
-    *("model", "checkpoints", "tensorboard", "metrics.csv", "metrics.jsonl", "problems.jsonl", "split.json"),
-    "settings.json",
+    *("model", "checkpoints", "tensorboard", "metrics.csv", "metrics.jsonl", "problems.jsonl", "plan.json"),
+    *("recipe.toml", "split.json", "settings.json"),
 )
 CACHE = "cache"
 
@@ -57,6 +59,7 @@ class RunOptions:
     cancelled: CancelCheck = never
     cache: Path | None = None
     jobs: int = 0
+    split: Path | None = None
 
     @property
     def prepared(self) -> Path:
@@ -64,21 +67,32 @@ class RunOptions:
         return self.cache or self.output / CACHE
 
 
-def train(dataset: Path | str, recipe: Recipe, role: RoleName, options: RunOptions) -> Package:
+def train(dataset: Path | str, recipe: Recipe | Draft, role: RoleName, options: RunOptions) -> Package:
     """Train the recipe's teacher, or its student, on labels alone."""
     return _run(dataset, recipe, role, None, options)
 
 
-def distil(dataset: Path | str, teacher: str, recipe: Recipe, options: RunOptions) -> Package:
+def distil(dataset: Path | str, teacher: str, recipe: Recipe | Draft, options: RunOptions) -> Package:
     """Train the recipe's student on labels and under a teacher (see ``open_teacher``)."""
     return _run(dataset, recipe, "student", open_teacher(teacher), options)
 
 
-def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | None, options: RunOptions) -> Package:
+def _run(
+    path: Path | str, draft: Recipe | Draft, role: RoleName, teacher: Teacher | None, options: RunOptions
+) -> Package:
     keep_freed_memory()
     device = choose_device(options.device)
-    dim, chosen = len(recipe.input.patch), recipe.role(role)
     dataset = open_dataset(path)
+    _check_folder(options, [dataset.path, *([teacher.path] if teacher and teacher.path else [])])
+    recipe, plan = complete(
+        draft,
+        dataset,
+        split_file=options.split,
+        cache=options.prepared,
+        on_event=options.on_event,
+        cancelled=options.cancelled,
+    )
+    dim, chosen = len(recipe.input.patch), recipe.role(role)
     spec = network_spec(chosen, role, dim, len(dataset.channels), len(dataset.labels) + 1)
     torch.manual_seed(recipe.seed)
     network = to_device(build_network(spec, source=f"[{role}]"), device, dim)
@@ -86,11 +100,11 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
         sees = RunInput.of(recipe)
         wanted = (sees.spacing, sees.orientation, sees.normalization)
         require_same_task(teacher, dim, dataset.labels, len(dataset.channels), wanted)
-    _check_folder(options, [dataset.path, *([teacher.path] if teacher and teacher.path else [])])
     data = prepare_run(
         dataset,
         recipe,
         options.prepared,
+        split_file=options.split,
         jobs=options.jobs,
         with_unlabelled=teacher is not None and chosen.optimization.unlabelled > 0,
         on_event=options.on_event,
@@ -104,6 +118,9 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
     resumed = trainer.checkpoints.load_last() if options.resume else None
     if resumed is None:
         _start_folder(options, recipe, role, teacher, data)
+        if plan is not None:
+            plan.save(options.output / "plan.json")
+            write_text(options.output / "recipe.toml", plan.as_toml(recipe))
     else:
         trainer.load(resumed)
     trainer.fit(RunLog(options.output, trainer.step), options.on_event, options.cancelled)
