@@ -1,4 +1,4 @@
-"""The store of arrays: entries are whole or absent, damage is found, two writers agree, a killed one does no harm."""
+"""The store of arrays: entries are whole or not there, damage is found, two writers agree, a dead one does no harm."""
 
 from __future__ import annotations
 

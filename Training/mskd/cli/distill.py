@@ -39,10 +39,10 @@ def distill(
     jobs: JobsOption = 0,
 ) -> None:
     """Train the recipe's student under a teacher (MSKD: feature filtering and region graph distillation)."""
+    from mskd.training.draft import load_draft
     from mskd.training.run import RunOptions, distil
-    from mskd.training.settings import load_recipe
 
-    chosen = load_recipe(recipe, tuple(settings or ()))
+    chosen = load_draft(recipe, tuple(settings or ()))
     with interruptible() as cancelled, progress_listener() as listener:
         options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs)
         package = distil(dataset, teacher, chosen, options)

@@ -58,11 +58,11 @@ def train(
     jobs: JobsOption = 0,
 ) -> None:
     """Train a network alone: a teacher, or a student without distillation."""
+    from mskd.training.draft import load_draft
     from mskd.training.run import RunOptions
     from mskd.training.run import train as run
-    from mskd.training.settings import load_recipe
 
-    chosen = load_recipe(recipe, tuple(settings or ()))
+    chosen = load_draft(recipe, tuple(settings or ()))
     with interruptible() as cancelled, progress_listener() as listener:
         options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs)
         package = run(dataset, chosen, role.value, options)

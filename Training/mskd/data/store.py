@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -165,22 +165,30 @@ def prepare_cases(
 
 
 def case_key(dataset: Dataset, case: Case, spec: InputSpec) -> str:
-    """SHA-256 of all that decides a prepared case: the bytes of its files, the input settings, the labels' meaning.
+    """SHA-256 of all that decides a prepared case; see :func:`content_key`."""
+    return content_key(
+        dataset,
+        case,
+        {
+            "prepared": FORMAT,
+            "spacing": spec.spacing,
+            "orientation": spec.orientation,
+            "normalization": spec.normalization.model_dump(),
+        },
+    )
+
+
+def content_key(dataset: Dataset, case: Case, settings: Mapping[str, Any]) -> str:
+    """SHA-256 of these settings, what the data set says of its channels and labels, and the bytes of the case's files.
 
     Raises:
         InputError: a file cannot be read.
     """
-    settings: dict[str, Any] = {
-        "format": FORMAT,
-        "spacing": spec.spacing,
-        "orientation": spec.orientation,
-        "normalization": spec.normalization.model_dump(),
-        "labels": [[label.value, label.name] for label in dataset.labels],
-        "values": sorted(dataset.values.items()),
-        "channels": [channel.name for channel in dataset.channels],
-        "labelled": case.labels is not None,
-    }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    # All fields but these, so that none that gives the voxels another meaning can be forgotten.
+    aside = ("name", "path", "cases", "licence", "citation")
+    meaning = {field.name: repr(getattr(dataset, field.name)) for field in fields(dataset) if field.name not in aside}
+    about = {**settings, "data set": meaning, "labelled": case.labels is not None}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for path in (*case.images, *([case.labels] if case.labels else [])):
         try:
             for file in _files_of(path):

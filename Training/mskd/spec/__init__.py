@@ -1,6 +1,6 @@
 """What a label, a model and a run are: typed, validated data without torch."""
 
-from mskd.spec.base import Strict, validate
+from mskd.spec.base import Strict, validate, validate_draft
 from mskd.spec.labels import IGNORE, Code, Label, Terminology
 from mskd.spec.model import (
     MOST_CHANNELS,
@@ -28,4 +28,5 @@ __all__ = [
     "Strict",
     "Terminology",
     "validate",
+    "validate_draft",
 ]

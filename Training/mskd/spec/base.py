@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,12 +30,37 @@ def validate(model: type[Model], data: Mapping[str, Any], *, source: str, error:
         source: What the data came from, for the message (a file name, usually).
         error: The kind of error to raise, which fixes the exit code.
     """
+    return _build(model, data, source, error, lambda fault: True)
+
+
+def validate_draft(model: type[Model], data: Mapping[str, Any], *, source: str, error: type[MSKDError]) -> Model | None:
+    """Like :func:`validate`, but what is left out is no fault: None then, once everything that is there was checked."""
+    try:
+        return _build(model, data, source, error, lambda fault: fault["type"] != "missing")
+    except _Incomplete:
+        return None
+
+
+class _Incomplete(Exception):
+    """Nothing is wrong with the data but what they leave out."""
+
+
+def _build(
+    model: type[Model],
+    data: Mapping[str, Any],
+    source: str,
+    error: type[MSKDError],
+    counts: Callable[[Any], bool],
+) -> Model:
+    """Args: counts: Whether a fault of pydantic's is one here."""
     try:
         return model.model_validate_json(json.dumps(data))
     except (TypeError, RecursionError) as unfit:
         raise error(f"{source}: holds values that JSON cannot express ({unfit}).") from unfit
     except ValidationError as invalid:
-        faults = [_sentence(model, fault) for fault in invalid.errors()]
+        faults = [_sentence(model, fault) for fault in invalid.errors() if counts(fault)]
+        if not faults:
+            raise _Incomplete from invalid
         raise error(f"{source}: " + " ".join(faults)) from invalid
 
 

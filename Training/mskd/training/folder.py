@@ -25,6 +25,7 @@ RUN_FILES = (
     "metrics.jsonl",
     "problems.jsonl",
     "plan.json",
+    "recipe.toml",
     "split.json",
     "settings.json",
 )

@@ -30,11 +30,13 @@ from mskd.teachers import Teacher, open_teacher
 from mskd.teachers.base import require_same_task
 from mskd.training.checkpoint import Checkpoints
 from mskd.training.distributed import process_group, synchronise_batch_norm
+from mskd.training.draft import Draft
 from mskd.training.feed import PatchReader
 from mskd.training.folder import CACHE, RunFolder
 from mskd.training.log import RunLog
 from mskd.training.loop import Feed, Trainer, moving_average
 from mskd.training.manifest import make_manifest, versions
+from mskd.training.planning import complete
 from mskd.training.rundata import RunData, RunInput, prepare_run
 from mskd.training.settings import Optimization, Recipe, Role
 from mskd.training.snapshots import snapshots
@@ -66,6 +68,7 @@ class RunOptions:
     cancelled: CancelCheck = never
     cache: Path | None = None
     jobs: int = 0
+    split: Path | None = None
 
     @property
     def prepared(self) -> Path:
@@ -78,23 +81,37 @@ class RunOptions:
         return RunFolder(self.output, self.resume, self.overwrite)
 
 
-def train(dataset: Path | str, recipe: Recipe, role: RoleName, options: RunOptions) -> Package:
+def train(dataset: Path | str, recipe: Recipe | Draft, role: RoleName, options: RunOptions) -> Package:
     """Train the recipe's teacher, or its student, on labels alone."""
     with process_group(options.device) as device:
         return _run(dataset, recipe, role, None, replace(options, device=device))
 
 
-def distil(dataset: Path | str, teacher: str, recipe: Recipe, options: RunOptions) -> Package:
+def distil(dataset: Path | str, teacher: str, recipe: Recipe | Draft, options: RunOptions) -> Package:
     """Train the recipe's student on labels and under a teacher (see ``open_teacher``)."""
     with process_group(options.device) as device:
         return _run(dataset, recipe, "student", open_teacher(teacher), replace(options, device=device))
 
 
-def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | None, options: RunOptions) -> Package:
-    device = _prepare_process(recipe, options)
+def _run(
+    path: Path | str, draft: Recipe | Draft, role: RoleName, teacher: Teacher | None, options: RunOptions
+) -> Package:
+    keep_freed_memory()
+    device = choose_device(options.device)
     options = options if rank() == 0 else replace(options, on_event=silent)
-    dim, chosen = len(recipe.input.patch), recipe.role(role)
     dataset = open_dataset(path)
+    options.folder.check([dataset.path, *([teacher.path] if teacher and teacher.path else [])])
+    require_writable_folder(options.prepared, "--cache")
+    recipe, plan = complete(
+        draft,
+        dataset,
+        split_file=options.split,
+        cache=options.prepared,
+        on_event=options.on_event,
+        cancelled=options.cancelled,
+    )
+    _be_deterministic(recipe.deterministic)
+    dim, chosen = len(recipe.input.patch), recipe.role(role)
     spec = network_spec(chosen, role, dim, len(dataset.channels), len(dataset.labels) + 1)
     torch.manual_seed(recipe.seed)
     network = to_device(build_network(spec, source=f"[{role}]"), device, dim)
@@ -102,12 +119,11 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
         sees = RunInput.of(recipe)
         wanted = (sees.spacing, sees.orientation, sees.normalization)
         require_same_task(teacher, dim, dataset.labels, len(dataset.channels), wanted)
-    options.folder.check([dataset.path, *([teacher.path] if teacher and teacher.path else [])])
-    require_writable_folder(options.prepared, "--cache")
     data = prepare_run(
         dataset,
         recipe,
         options.prepared,
+        split_file=options.split,
         jobs=options.jobs,
         with_unlabelled=teacher is not None and chosen.optimization.unlabelled > 0,
         on_event=options.on_event,
@@ -125,6 +141,9 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
         trainer.load(resumed)
     elif rank() == 0:
         _start(options, recipe, role, teacher, data)
+        if plan is not None:
+            plan.save(options.output / "plan.json")
+            write_text(options.output / "recipe.toml", plan.as_toml(recipe))
     trainer.fit(RunLog(options.output, trainer.step, writes=rank() == 0), options.on_event, options.cancelled)
     barrier()  # the best weights are written by one rank
     network = to_device(build_network(spec), device, dim)
@@ -137,13 +156,11 @@ def _run(path: Path | str, recipe: Recipe, role: RoleName, teacher: Teacher | No
     return open_package(options.output / "model")
 
 
-def _prepare_process(recipe: Recipe, options: RunOptions) -> torch.device:
-    """What this process computes on, and how."""
-    keep_freed_memory()
-    if recipe.deterministic:
+def _be_deterministic(wanted: bool) -> None:
+    """Whether torch may use algorithms that do not repeat bit for bit on a GPU."""
+    if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may differ from run to run
-    torch.use_deterministic_algorithms(recipe.deterministic)
-    return choose_device(options.device)
+    torch.use_deterministic_algorithms(wanted)
 
 
 def network_spec(role: Role, name: RoleName, dim: int, channels: int, classes: int) -> NetworkSpec:

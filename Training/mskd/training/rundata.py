@@ -12,7 +12,7 @@ from mskd.data.prepared import require_every_class
 from mskd.data.store import Problem, StoredCases, prepare_cases
 from mskd.events import CancelCheck, Listener, never, silent
 from mskd.spec import Label, Normalization
-from mskd.training.settings import Recipe
+from mskd.training.settings import Recipe, SplitSettings
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,20 @@ class RunData:
         return (*self.train.problems, *self.validation.problems, *self.unlabelled.problems)
 
 
+def choose_split(dataset: Dataset, settings: SplitSettings, file: Path | None = None) -> Split:
+    """The split in a file, or the one that the settings draw."""
+    if file is not None:
+        return Split.load(file)
+    return split_cases(dataset, settings.seed, settings.validation, settings.test)
+
+
 def prepare_run(
     dataset: Dataset,
     recipe: Recipe,
     cache: Path,
     *,
     with_unlabelled: bool,
+    split_file: Path | None = None,
     jobs: int = 0,
     on_event: Listener = silent,
     cancelled: CancelCheck = never,
@@ -62,13 +70,14 @@ def prepare_run(
 
     Args:
         cache: Folder of prepared cases; what it holds already is not prepared again.
+        split_file: A split to take instead of drawing one.
         jobs: Processes that prepare; 0 chooses.
 
     Raises:
         InputError: a faulty case, or a class that no training case shows.
     """
     labels = recipe.style(dataset.labels)
-    split = split_cases(dataset, recipe.split.seed, recipe.split.validation, recipe.split.test)
+    split = choose_split(dataset, recipe.split, split_file)
     spec = RunInput.of(recipe)
     store = ArrayStore(cache)
 

@@ -28,6 +28,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 RECIPES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")
 """Beside the package in a checkout or a Slicer extension, inside it where pip installed it."""
 
+BUDGET_PATTERN = r"^(laptop|gpu|[1-9][0-9]{0,2}GB)$"
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Spacing = Annotated[float, Field(ge=0, le=1e4)]
@@ -44,6 +45,18 @@ class InputSettings(Strict):
     orientation: Orientation = "LPS"
     normalization: Normalization
     patch: Patch
+
+
+class PlanSettings(Strict):
+    """What decides the values that a recipe leaves out.
+
+    Args:
+        dim: 2 or 3; 0 chooses by the data.
+        budget: ``laptop``, ``gpu``, or the memory of a GPU (``24GB``).
+    """
+
+    dim: Literal[0, 2, 3] = 0
+    budget: Annotated[str, Field(pattern=BUDGET_PATTERN)] = "laptop"
 
 
 class DataSettings(Strict):
@@ -212,6 +225,7 @@ class Recipe(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    plan: PlanSettings = PlanSettings()
     data: DataSettings = DataSettings()
     input: InputSettings
     split: SplitSettings = SplitSettings()
@@ -260,10 +274,20 @@ def available_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe by path or by the name of a bundled one, and apply ``key.sub=value`` overrides.
+    """Read a complete recipe by path or by the name of a bundled one, and apply ``key.sub=value`` overrides.
 
     Raises:
-        SettingsError: not found, not TOML, an unknown key, a value of the wrong kind.
+        SettingsError: not found, not TOML, an unknown key, a value of the wrong kind, or one that is missing.
+    """
+    source, data = read_recipe(name_or_path, overrides)
+    return validate(Recipe, data, source=source, error=SettingsError)
+
+
+def read_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+    """Where a recipe lies and what it says, overrides applied, not validated yet.
+
+    Raises:
+        SettingsError: not found, or not TOML.
     """
     path = Path(name_or_path)
     if not path.is_file():
@@ -277,7 +301,7 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
         raise SettingsError(f"{path}: this is not readable TOML ({fault}).") from fault
     for override in overrides:
         _apply(data, override)
-    return validate(Recipe, data, source=str(path), error=SettingsError)
+    return str(path), data
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
