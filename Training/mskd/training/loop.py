@@ -205,7 +205,7 @@ class Trainer:
         """Add up the gradients of the batches; returns their mean loss and their cases."""
         progress, share = self.step / self.settings.steps, 1 / self.settings.accumulate
         torch.manual_seed(self.seed << 31 | self.step)  # so that this step draws the same after a resumption
-        loss, cases = 0.0, ()
+        loss, cases = 0.0, tuple[str, ...]()
         for number, batch in enumerate(batches, start=1):
             cases += batch.cases
             with _last_only(self.forward, number == self.settings.accumulate):

@@ -27,7 +27,7 @@ def segmentation_terms(logits: Tensor, labels: Tensor, settings: LossSettings) -
     logits = logits if logits.dtype == torch.float64 else logits.float()
     counted = labels >= 0
     wanted = labels.clamp_min(0)
-    terms = {}
+    terms: dict[str, Tensor] = {}
     log_probabilities = F.log_softmax(logits, dim=1)
     if settings.overlap_weight > 0:
         false = (0.5, 0.5) if settings.overlap == "dice" else (settings.alpha, settings.beta)

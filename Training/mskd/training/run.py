@@ -16,6 +16,7 @@ from torch import nn
 from mskd.data import open_dataset
 from mskd.data.patches import PatchSampler, augment
 from mskd.data.prepared import PreparedCase
+from mskd.data.store import StoredCases
 from mskd.distillation.criterion import Distillation
 from mskd.errors import SettingsError
 from mskd.events import CancelCheck, Listener, never, silent
@@ -221,12 +222,12 @@ def _with_logits(teacher: Teacher, data: RunData, recipe: Recipe, device: torch.
         return data
     network = to_device(teacher.network, device, teacher.dim).eval()
     ask = TeacherLogits(network, teacher.fingerprint, recipe.input.patch, device, options.cancelled)
-    told = {"phase": "ask the teacher", "on_event": options.on_event, "cancelled": options.cancelled}
-    taught = {
-        name: cases.extend("logits", ask.key, ask, **told)
-        for name, cases in (("train", data.train), ("unlabelled", data.unlabelled))
-    }
-    return replace(data, **taught)
+
+    def extended(cases: StoredCases) -> StoredCases:
+        told = options.on_event
+        return cases.extend("logits", ask.key, ask, phase="ask the teacher", on_event=told, cancelled=options.cancelled)
+
+    return replace(data, train=extended(data.train), unlabelled=extended(data.unlabelled))
 
 
 def _trainer(

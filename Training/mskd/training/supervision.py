@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mskd.distillation.taps import Taps
 from mskd.networks import SegmentationNetwork
 from mskd.networks.blocks import CONV
-from mskd.training.losses import LossSettings, segmentation_terms
+from mskd.training.losses import segmentation_terms
+from mskd.training.settings import LossSettings
 
 FEWEST_VOXELS = 8
 """A stage whose grid over the patch is smaller than this says nothing about shapes."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mskd.data.patches import Batch
 from mskd.distillation.criterion import Distillation
+from mskd.distillation.outputs import Outputs
 from mskd.networks import SegmentationNetwork
 from mskd.training.losses import segmentation_terms
 from mskd.training.settings import LossSettings
@@ -42,22 +43,24 @@ class Task(nn.Module):
 
     def forward(self, batch: Batch, progress: float, autocast: torch.autocast) -> Terms:
         """Named loss terms of one batch, on its device. ``progress`` runs from 0 to 1 over the training."""
-        student = self._distillation.student_forward if self._distillation else self.network
         coarse: tuple[Tensor, ...] = ()
         with autocast:
             if self._supervision is None:
-                outputs = student(batch.images)
+                student = self._student(batch.images)
             else:
-                outputs, coarse = self._supervision.collect(student, batch.images)
-            teacher = None
-            if self._distillation is not None:
-                teacher = self._distillation.teacher_forward(batch.images, batch.teacher_logits)
+                student, coarse = self._supervision.collect(self._student, batch.images)
         terms: Terms = {}
         if batch.labels is not None:
-            logits = outputs if self._distillation is None else outputs.logits
-            terms |= segmentation_terms(logits, batch.labels, self._loss)
+            terms |= segmentation_terms(student.logits, batch.labels, self._loss)
             if self._supervision is not None:
                 terms |= self._supervision.terms(coarse, batch.labels)
         if self._distillation is not None:
-            terms |= self._distillation(outputs, teacher, batch.labels, progress)
+            with autocast:
+                teacher = self._distillation.teacher_forward(batch.images, batch.teacher_logits)
+            terms |= self._distillation(student, teacher, batch.labels, progress)
         return terms
+
+    def _student(self, images: Tensor) -> Outputs:
+        if self._distillation is None:
+            return Outputs(self.network(images), ())
+        return self._distillation.student_forward(images)
