@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -71,15 +68,10 @@ class Distillation(nn.Module):
         """The network being trained."""
         return self._student.taps.module
 
-    def student_forward(self, image: Tensor, through: Callable[[Tensor], Any] | None = None) -> Outputs:
-        """Run the student in its own mode.
-
-        Args:
-            image: ``[N, C, *spatial]``.
-            through: What to call instead of the student itself, if it is wrapped (DistributedDataParallel).
-        """
+    def student_forward(self, image: Tensor) -> Outputs:
+        """Run the student in its own mode on an image ``[N, C, *spatial]``."""
         taps = self._student.taps
-        return Outputs(*taps.collect(through or taps.module, image))
+        return Outputs(*taps.collect(taps.module, image))
 
     @torch.no_grad()
     def teacher_forward(self, image: Tensor, cached: Tensor | None = None) -> Outputs:
