@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from mskd.networks.depthwise import DepthwiseConv3d
+
 MakeModule = Callable[..., nn.Module]
 
 CONV: dict[int, MakeModule] = {2: nn.Conv2d, 3: nn.Conv3d}
+DEPTHWISE: dict[int, MakeModule] = {2: nn.Conv2d, 3: DepthwiseConv3d}
 TRANSPOSED: dict[int, MakeModule] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 NORM: dict[tuple[str, int], MakeModule] = {
     ("batch", 2): nn.BatchNorm2d,
@@ -42,7 +45,7 @@ class ConvNormAct(nn.Sequential):
         kernel, stride = tuple(kernel), tuple(stride)
         if separable and inputs > 1:
             convolutions = [
-                CONV[dim](inputs, inputs, kernel, stride, padding, groups=inputs, bias=False),
+                DEPTHWISE[dim](inputs, inputs, kernel, stride, padding, groups=inputs, bias=False),
                 CONV[dim](inputs, outputs, 1, bias=False),
             ]
         else:
