@@ -20,6 +20,7 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the recipe; repeatable.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --output from its last checkpoint.")]
+SplitOption = Annotated[Path | None, typer.Option(help="A split.json to take instead of drawing a split.")]
 CacheOption = Annotated[
     Path | None, typer.Option(help="Folder of prepared cases, which runs may share; by default cache/ in --output.")
 ]
@@ -49,6 +50,7 @@ def train(
     settings: SetOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    split: SplitOption = None,
     cache: CacheOption = None,
     jobs: JobsOption = 0,
 ) -> None:
@@ -59,7 +61,7 @@ def train(
 
     chosen = load_draft(recipe, tuple(settings or ()))
     with interruptible() as cancelled, progress_listener() as listener:
-        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs)
+        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs, split)
         package = run(dataset, chosen, role.value, options)
     conclude(package.path, dataset, output)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from mskd.data.parts import Part
 from mskd.errors import InputError
 from mskd.registry import Registry
 from mskd.spec import Channel, Label
@@ -30,7 +31,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Cases with a common meaning of channels and label values."""
+    """Cases with a common meaning of channels and label values.
+
+    Args:
+        parts: The split that the data set comes with: case ids of "train", "validation" and "test", as far as it says.
+    """
 
     name: str
     path: Path
@@ -39,6 +44,7 @@ class Dataset:
     cases: tuple[Case, ...]
     licence: str = ""
     citation: str = ""
+    parts: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def labelled(self) -> tuple[Case, ...]:

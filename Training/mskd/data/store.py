@@ -185,7 +185,7 @@ def content_key(dataset: Dataset, case: Case, settings: Mapping[str, Any]) -> st
         InputError: a file cannot be read.
     """
     # All fields but these, so that none that gives the voxels another meaning can be forgotten.
-    aside = ("name", "path", "cases", "licence", "citation")
+    aside = ("name", "path", "cases", "parts", "licence", "citation")
     meaning = {field.name: repr(getattr(dataset, field.name)) for field in fields(dataset) if field.name not in aside}
     about = {**settings, "data set": meaning, "labelled": case.labels is not None}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mskd.data.dataset import LAYOUTS, Case, Dataset, make_labels
+from mskd.data.parts import read_parts
 from mskd.errors import InputError
 from mskd.image.read import LARGEST_LABEL
 from mskd.spec import Channel
@@ -46,6 +47,7 @@ class DecathlonLayout:
             cases=cases,
             licence=str(description.get("licence", description.get("license", ""))),
             citation=str(description.get("reference", "")),
+            parts=read_parts(source, description, (case.id for case in cases)),
         )
 
 

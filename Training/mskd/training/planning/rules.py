@@ -15,7 +15,7 @@ from mskd.spec import Label
 from mskd.training.planning.grid import ANISOTROPIC
 from mskd.training.planning.measure import DataFingerprint, LabelFacts
 
-SIDED = re.compile(r"(?:^|[^a-z])(?:left|right)|(?:[_ .-])[lr]$|(?<=[a-z])(?:Left|Right)|^(?:Left|Right)", re.I)
+SIDED = re.compile(r"(?:^|[^A-Za-z])(?:left|right)|Left|Right|LEFT|RIGHT|[_ .-][lLrR]$")
 OFF_CENTRE, MOSTLY = 0.12, 0.9
 """A label lies on one side when its centre is this share of the width off the middle, to one side in most cases."""
 ONE_PIECE, NEARLY_EVERY = 0.995, 0.95
@@ -47,7 +47,8 @@ def choose_mirror(dataset: Dataset, facts: DataFingerprint, orientation: str) ->
     sides = next(axis for axis, letter in zip("xyz", orientation, strict=True) if letter in "LR")
     pairs = getattr(dataset, "mirror_pairs", None)
     paired = {value for pair in pairs or () for value in pair}
-    named = [label.name for label in dataset.labels if SIDED.search(label.name) and label.value not in paired]
+    alone = getattr(dataset, "one_sided", [label for label in dataset.labels if SIDED.search(label.name)])
+    named = [label.name for label in alone if label.value not in paired]
     if named:
         return [], f"'{named[0]}' names a side and has no partner to trade places with"
     for label in dataset.labels:
