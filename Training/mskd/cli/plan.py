@@ -23,7 +23,7 @@ def plan(
     budget: Annotated[str | None, typer.Option(help="laptop, gpu, or the memory of a GPU, like 24GB.")] = None,
     settings: SetOption = None,
     split: SplitOption = None,
-    jobs: JobsOption = 1,
+    jobs: JobsOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a recipe for a data set: spacing, patch, networks and training, each with its reason.

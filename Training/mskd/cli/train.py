@@ -24,7 +24,7 @@ SplitOption = Annotated[Path | None, typer.Option(help="A split.json to take ins
 CacheOption = Annotated[
     Path | None, typer.Option(help="Folder of prepared cases, which runs may share; by default cache/ in --output.")
 ]
-JobsOption = Annotated[int, typer.Option(min=0, help="Processes that prepare cases; 0 chooses.")]
+JobsOption = Annotated[int, typer.Option(min=0, help="Processes that read and prepare cases; 0 chooses.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --output.")]
 
 
