@@ -12,7 +12,7 @@ from mskd.spec import Label, NetworkSpec
 from mskd.training.settings import available_recipes, load_recipe
 
 
-@pytest.mark.parametrize("name", sorted(available_recipes()))
+@pytest.mark.parametrize("name", sorted(set(available_recipes()) - {"generic"}))
 def test_bundled_recipes_build_their_networks(name: str) -> None:
     recipe = load_recipe(name)
     decided = {"dim": len(recipe.input.patch), "in_channels": 1, "classes": 3}
@@ -56,6 +56,10 @@ def test_overrides_are_applied_and_typed(tiny_recipe: Path) -> None:
         ("distillation.terms.kdd={}", "did you mean 'kd'"),
         ("distillation.terms.ffd.gama=1.0", "did you mean 'gamma'"),
         ("input.patch=[8, 8]", "set the first spacing .z. to 0"),
+        ("split.folds=1", "one fold would validate on all it trains on"),
+        ("split={folds=3, fold=3}", "fold counts from 0 and must be below folds, which is 3"),
+        ("split.fold=1", "must be below folds, which is 0"),
+        ("plan.budget='8 GB'", "plan.budget"),
     ],
 )
 def test_wrong_settings_get_a_sentence(tiny_recipe: Path, override: str, sentence: str) -> None:

@@ -17,6 +17,7 @@ from mskd.cli.train import (
     RecipeOption,
     ResumeOption,
     SetOption,
+    SplitOption,
     conclude,
 )
 
@@ -35,6 +36,7 @@ def distill(
     settings: SetOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    split: SplitOption = None,
     cache: CacheOption = None,
     jobs: JobsOption = 0,
 ) -> None:
@@ -44,6 +46,6 @@ def distill(
 
     chosen = load_draft(recipe, tuple(settings or ()))
     with interruptible() as cancelled, progress_listener() as listener:
-        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs)
+        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs, split)
         package = distil(dataset, teacher, chosen, options)
     conclude(package.path, dataset, output)

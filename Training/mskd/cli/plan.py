@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mskd.cli.console import interruptible, progress_listener
-from mskd.cli.train import DatasetArgument, JobsOption, OverwriteOption, SetOption
+from mskd.cli.train import DatasetArgument, JobsOption, OverwriteOption, SetOption, SplitOption
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,8 @@ def plan(
     dim: Annotated[int | None, typer.Option(min=2, max=3, help="2 or 3; by default the data decide.")] = None,
     budget: Annotated[str | None, typer.Option(help="laptop, gpu, or the memory of a GPU, like 24GB.")] = None,
     settings: SetOption = None,
-    jobs: JobsOption = 1,
+    split: SplitOption = None,
+    jobs: JobsOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a recipe for a data set: spacing, patch, networks and training, each with its reason.
@@ -39,7 +40,9 @@ def plan(
     asked = tuple(f"{key}={value}" for key, value in wishes.items() if value is not None)
     draft = load_draft(recipe, (*(settings or ()), *asked))
     with interruptible() as cancelled, progress_listener() as listener:
-        chosen, found = complete(draft, open_dataset(dataset), jobs=jobs, on_event=listener, cancelled=cancelled)
+        chosen, found = complete(
+            draft, open_dataset(dataset), split_file=split, jobs=jobs, on_event=listener, cancelled=cancelled
+        )
     if found is None:
         typer.echo(f"The recipe {recipe} leaves nothing to plan; nothing was written.")
         return

@@ -25,10 +25,11 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the recipe; repeatable.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --output from its last checkpoint.")]
+SplitOption = Annotated[Path | None, typer.Option(help="A split.json to take instead of drawing a split.")]
 CacheOption = Annotated[
     Path | None, typer.Option(help="Folder of prepared cases, which runs may share; by default cache/ in --output.")
 ]
-JobsOption = Annotated[int, typer.Option(min=0, help="Processes that prepare cases; 0 chooses.")]
+JobsOption = Annotated[int, typer.Option(min=0, help="Processes that read and prepare cases; 0 chooses.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --output.")]
 
 
@@ -54,6 +55,7 @@ def train(
     settings: SetOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    split: SplitOption = None,
     cache: CacheOption = None,
     jobs: JobsOption = 0,
 ) -> None:
@@ -64,7 +66,7 @@ def train(
 
     chosen = load_draft(recipe, tuple(settings or ()))
     with interruptible() as cancelled, progress_listener() as listener:
-        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs)
+        options = RunOptions(output, device.value, resume, overwrite, listener, cancelled, cache, jobs, split)
         package = run(dataset, chosen, role.value, options)
     conclude(package.path, dataset, output)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from mskd.data.parts import Part
 from mskd.data.sides import mirror_pairs, one_sided
 from mskd.errors import InputError
 from mskd.registry import Registry
@@ -36,6 +37,7 @@ class Dataset:
         file_values: The value of each of ``labels`` in the files; empty where it is the label's own.
         unused: Further values in the files, which count as background.
         ignore: The value in the files of voxels that neither teach nor count, if there is one.
+        parts: The split that the data set comes with: case ids of "train", "validation" and "test", as far as it says.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Dataset:
     file_values: tuple[int, ...] = ()
     unused: tuple[int, ...] = ()
     ignore: int | None = None
+    parts: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def labelled(self) -> tuple[Case, ...]:

@@ -151,7 +151,7 @@ def prepare_cases(
     tasks = [(_fill, (store, keys[case.id], bare, case, spec)) for case in missing]
     done = len(keys) - len(missing)
     on_event(Event(phase, done, len(keys)))
-    for problem in run_jobs(tasks, jobs or _worth(missing), cancelled):
+    for problem in run_jobs(tasks, jobs or worth(missing), cancelled):
         if problem is not None:
             problems.append(problem)
             _require(bad_cases == "skip", problems)
@@ -185,7 +185,7 @@ def content_key(dataset: Dataset, case: Case, settings: Mapping[str, Any]) -> st
         InputError: a file cannot be read.
     """
     # All fields but these, so that none that gives the voxels another meaning can be forgotten.
-    aside = ("name", "path", "cases", "licence", "citation")
+    aside = ("name", "path", "cases", "parts", "licence", "citation")
     meaning = {field.name: repr(getattr(dataset, field.name)) for field in fields(dataset) if field.name not in aside}
     about = {**settings, "data set": meaning, "labelled": case.labels is not None}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -253,9 +253,9 @@ def _fill(store: ArrayStore, key: str, dataset: Dataset, case: Case, spec: Input
     return None
 
 
-def _worth(missing: Iterable[Case]) -> int:
-    """How many processes the work is worth."""
-    size = sum(path.stat().st_size for case in missing for path in case.images)
+def worth(cases: Iterable[Case]) -> int:
+    """How many processes reading these cases is worth."""
+    size = sum(path.stat().st_size for case in cases for path in case.images if path.is_file())
     return max(1, min(os.cpu_count() or 1, size // BYTES_A_WORKER))
 
 

@@ -108,6 +108,7 @@ def _run(
         dataset,
         split_file=options.split,
         cache=options.prepared,
+        jobs=options.jobs,
         on_event=options.on_event,
         cancelled=options.cancelled,
     )

@@ -9,6 +9,7 @@ from mskd.data import Case, Dataset, Split, split_cases
 from mskd.data.arrays import ArrayStore
 from mskd.data.fingerprint import fingerprint
 from mskd.data.prepared import require_every_class
+from mskd.data.split import check_split
 from mskd.data.store import Problem, StoredCases, prepare_cases
 from mskd.events import CancelCheck, Listener, never, silent
 from mskd.spec import Label, Normalization
@@ -51,8 +52,8 @@ class RunData:
 def choose_split(dataset: Dataset, settings: SplitSettings, file: Path | None = None) -> Split:
     """The split in a file, or the one that the settings draw."""
     if file is not None:
-        return Split.load(file)
-    return split_cases(dataset, settings.seed, settings.validation, settings.test)
+        return check_split(dataset, Split.load(file))
+    return split_cases(dataset, settings.seed, settings.validation, settings.test, settings.folds, settings.fold)
 
 
 def prepare_run(

@@ -66,11 +66,26 @@ class DataSettings(Strict):
 
 
 class SplitSettings(Strict):
-    """Patient-wise split: shares of validation and test, the rest trains."""
+    """Patient-wise split: shares of validation and test, the rest trains. See ``split_cases``.
+
+    Args:
+        folds: Divides all but the test cases into so many parts; 0 draws one validation part.
+        fold: The part that validates, from 0.
+    """
 
     seed: int = 0
     validation: Share = 0.1
     test: Share = 0.2
+    folds: Annotated[int, Field(ge=0, le=100)] = 0
+    fold: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fold_of_folds(self) -> SplitSettings:
+        if self.folds == 1:
+            raise ValueError("one fold would validate on all it trains on: give at least 2, or 0 for no folds")
+        if self.fold >= max(1, self.folds):
+            raise ValueError(f"fold counts from 0 and must be below folds, which is {self.folds}")
+        return self
 
 
 class AugmentationSettings(Strict):

@@ -11,6 +11,7 @@ from typing import Any
 from mskd.data.dataset import LAYOUTS, Case, Dataset
 from mskd.data.folders import read_json
 from mskd.data.legend import make_channels, make_legend
+from mskd.data.parts import read_parts
 from mskd.errors import InputError
 
 
@@ -41,6 +42,7 @@ class DecathlonLayout:
             cases=(*labelled, *unlabelled),
             licence=str(description.get("licence", description.get("license", ""))),
             citation=str(description.get("reference", "")),
+            parts=read_parts(source, description, (case.id for case in (*labelled, *unlabelled))),
         )
 
 

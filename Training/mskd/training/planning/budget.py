@@ -26,7 +26,6 @@ class RoleBudget(Strict):
     stages: int
     work: float
     steps: tuple[int, int, int]
-    blocks: int = 1
 
 
 class Budget(Strict):
@@ -67,7 +66,5 @@ def choose_budget(text: str) -> Budget:
         memory=memory,
         coverage=0.03,
         student=RoleBudget(width=(16, 24), widest=(96, 128), stages=6, work=0, steps=(20_000, 20_000, 20_000)),
-        teacher=RoleBudget(
-            width=(32, 32), widest=(320, 512), stages=7, work=0, steps=(30_000, 30_000, 30_000), blocks=2
-        ),
+        teacher=RoleBudget(width=(32, 32), widest=(320, 512), stages=7, work=0, steps=(30_000, 30_000, 30_000)),
     )

@@ -52,7 +52,8 @@ def _unit_cost(name: str, arguments: str) -> tuple[Cost, tuple[int, ...]]:
     spec = NetworkSpec(name=name, arguments=json.loads(arguments))
     with torch.device("meta"):
         network = build_network(spec)
-        image = torch.empty(1, spec.arguments["in_channels"], *network.divisor)
+        # Twice the divisor: some norms refuse a single voxel.
+        image = torch.empty(1, spec.arguments["in_channels"], *(2 * side for side in network.divisor))
     macs = activations = 0.0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
@@ -67,7 +68,7 @@ def _unit_cost(name: str, arguments: str) -> tuple[Cost, tuple[int, ...]]:
     leaves = [module for module in network.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(count) for module in leaves]
     with torch.no_grad():
-        network.eval()(image)  # without batch statistics, which one voxel does not have
+        network.eval()(image)
     for hook in hooks:
         hook.remove()
     voxels = image[0, 0].numel()

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from mskd.data import Case, Dataset
 from mskd.data.arrays import ArrayStore, open_array, read_entry
 from mskd.data.prepared import read_case
-from mskd.data.store import BadCases, content_key
+from mskd.data.store import BadCases, content_key, worth
 from mskd.data.workers import run_jobs
 from mskd.errors import InputError
 from mskd.events import CancelCheck, Event, Listener, never, silent
@@ -74,7 +74,7 @@ def measure_cases(
     cases: Sequence[Case],
     store: ArrayStore | None = None,
     *,
-    jobs: int = 1,
+    jobs: int = 0,
     bad_cases: BadCases = "stop",
     on_event: Listener = silent,
     cancelled: CancelCheck = never,
@@ -83,6 +83,7 @@ def measure_cases(
 
     Args:
         store: Keeps what was measured; None measures anew.
+        jobs: Processes that measure; 0 chooses by the amount of work and the cores.
         bad_cases: ``skip`` leaves out a case that cannot be read; preparing the cases will list it.
 
     Raises:
@@ -90,7 +91,8 @@ def measure_cases(
     """
     bare = Dataset(**{**vars(dataset), "cases": ()})
     measured: list[tuple[CaseFacts, np.ndarray]] = []
-    for index, found in enumerate(run_jobs([(_measure, (bare, case, store)) for case in cases], jobs, cancelled)):
+    tasks = [(_measure, (bare, case, store)) for case in cases]
+    for index, found in enumerate(run_jobs(tasks, jobs or worth(cases), cancelled)):
         if not isinstance(found, str):
             measured.append(found)
         elif bad_cases == "stop":

@@ -83,8 +83,6 @@ class RolePlan:
         planned["strides"] = [list(step) for step in strides]
         if any(side == 1 for kernel in kernels for side in kernel):
             planned["kernels"] = [list(kernel) for kernel in kernels]
-        if self.family == "residual_unet" and self.budget.blocks > 1:
-            planned["blocks"] = self.budget.blocks
         return {key: value for key, value in planned.items() if key not in self.given}
 
     def spec(self, topology: Topology) -> NetworkSpec:

@@ -51,7 +51,7 @@ def complete(
     *,
     split_file: Path | None = None,
     cache: Path | None = None,
-    jobs: int = 1,
+    jobs: int = 0,
     on_event: Listener = silent,
     cancelled: CancelCheck = never,
 ) -> tuple[Recipe, Plan | None]:

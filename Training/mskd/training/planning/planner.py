@@ -36,7 +36,6 @@ ARGUMENTS = {
     "channels": "doubled at each coarser resolution",
     "strides": "an axis is halved where its voxels are within a factor of 2 of the finest",
     "kernels": "1 across an axis while its voxels are at least twice as long as the finest",
-    "blocks": "residual blocks at each resolution",
 }
 
 
@@ -95,7 +94,9 @@ class Planner:
     def split(self) -> SplitSettings:
         patients = len({case.patient for case in self.dataset.labelled})
         for key, choose in (("validation", rules.choose_validation), ("test", rules.choose_test)):
-            self.settle(f"split.{key}", *choose(patients))
+            share, why = choose(patients)
+            own = len(self.dataset.parts.get(key, ()))  # type: ignore[call-overload]
+            self.settle(f"split.{key}", share, f"not used: the data set comes with {own} {key} cases" if own else why)
         given = {**(self.draft.get("split") or {})}
         planned = {key.removeprefix("split."): value for key, value in self.values.items() if key.startswith("split.")}
         return SplitSettings.model_validate({**planned, **given})

@@ -6,7 +6,6 @@ Each gives a value and the reason, with the figures it was decided by.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from mskd.spec import Label
 from mskd.training.planning.grid import ANISOTROPIC
 from mskd.training.planning.measure import DataFingerprint, LabelFacts
 
-SIDED = re.compile(r"(?:^|[^a-z])(?:left|right)|(?:[_ .-])[lr]$|(?<=[a-z])(?:Left|Right)|^(?:Left|Right)", re.I)
 OFF_CENTRE, MOSTLY = 0.12, 0.9
 """A label lies on one side when its centre is this share of the width off the middle, to one side in most cases."""
 ONE_PIECE, NEARLY_EVERY = 0.995, 0.95
@@ -45,11 +43,9 @@ def choose_normalization(dataset: Dataset, facts: DataFingerprint) -> Choice:
 def choose_mirror(dataset: Dataset, facts: DataFingerprint, orientation: str) -> Choice:
     """Left to right where neither names nor places tell the sides apart; patients do not come upside down."""
     sides = next(axis for axis, letter in zip("xyz", orientation, strict=True) if letter in "LR")
-    pairs = getattr(dataset, "mirror_pairs", None)
-    paired = {value for pair in pairs or () for value in pair}
-    named = [label.name for label in dataset.labels if SIDED.search(label.name) and label.value not in paired]
-    if named:
-        return [], f"'{named[0]}' names a side and has no partner to trade places with"
+    paired = {value for pair in dataset.mirror_pairs for value in pair}
+    if dataset.one_sided:
+        return [], f"'{dataset.one_sided[0].name}' names a side and has no partner to trade places with"
     for label in dataset.labels:
         lean = None if label.value in paired else _leaning(label, facts)
         if lean is not None:
