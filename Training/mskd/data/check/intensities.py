@@ -25,7 +25,7 @@ def intensity_findings(dataset: Dataset, cases: Sequence[Measured]) -> list[Find
     """Every rule on intensities, channel by channel."""
     readable = [case for case in cases if case.channels]
     found = [finding for case in readable for finding in _content(dataset, case)]
-    empty = {case for finding in found if finding.rule == "constant-image" for case in finding.cases}
+    empty = empty_images(found)
     rest = [case for case in readable if case.id not in empty]
     for index, channel in enumerate(dataset.channels):
         if channel.modality == "CT":
@@ -35,6 +35,12 @@ def intensity_findings(dataset: Dataset, cases: Sequence[Measured]) -> list[Find
         else:
             found += _scales(rest, index, channel.name)
     return found
+
+
+def empty_images(findings: Sequence[Finding]) -> set[str]:
+    """The cases whose image shows next to nothing, so that nothing else can be said of its intensities."""
+    rules = ("constant-image", "nearly-constant-image")
+    return {case for finding in findings if finding.rule in rules for case in finding.cases}
 
 
 def _content(dataset: Dataset, case: Measured) -> list[Finding]:

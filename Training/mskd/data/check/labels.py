@@ -13,8 +13,6 @@ from mskd.image import Geometry
 # Voxels that stand for the image, or for all of its labels, in ranks of intensity.
 RANKED, REFERENCE = 1_000_000, 20_000
 FEWEST_RANKED = 20
-# Voxels around a label that are looked at, and the share of them that makes a slice blank.
-RING, BLANK = 2, 0.8
 # A component of less than this share of its class is an island.
 ISLAND = 0.05
 
@@ -75,49 +73,6 @@ def measure_classes(image: np.ndarray, labels: np.ndarray, geometry: Geometry) -
             rank_spread=ranks[value][1],
         )
     return found
-
-
-def bare_share(image: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the labelled voxels, 0 to 1, in z slices whose image is blank around them, as if masked by the labels.
-
-    Blank is the image's most frequent value, such as that of air.
-    """
-    box = occupied_box(labels)
-    if box is None:
-        return 0.0
-    values, counts = np.unique(sample(image), return_counts=True)
-    bare = total = 0
-    for image_plane, plane in zip(image[box], labels[box], strict=True):
-        mask = plane > 0
-        ring = _grown(mask) & ~mask
-        labelled, around = int(mask.sum()), int(ring.sum())
-        blank = int((image_plane[ring] == values[counts.argmax()]).sum())
-        total += labelled
-        bare += labelled if blank > BLANK * around else 0
-    return bare / total
-
-
-def occupied_box(labels: np.ndarray, margin: tuple[int, int, int] = (0, RING, RING)) -> tuple[slice, ...] | None:
-    """The box (z, y, x) that all labels occupy, and a margin in voxels; None where there are none."""
-    box = []
-    for axis, around in enumerate(margin):
-        occupied = np.flatnonzero(labels.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not occupied.size:
-            return None
-        box.append(slice(max(0, int(occupied[0]) - around), int(occupied[-1]) + 1 + around))
-    return tuple(box)
-
-
-def _grown(mask: np.ndarray) -> np.ndarray:
-    """A mask ``[y, x]`` and what lies within ``RING`` steps of it."""
-    for _ in range(RING):
-        grown = mask.copy()
-        grown[1:] |= mask[:-1]
-        grown[:-1] |= mask[1:]
-        grown[:, 1:] |= mask[:, :-1]
-        grown[:, :-1] |= mask[:, 1:]
-        mask = grown
-    return mask
 
 
 def label_digest(labels: np.ndarray) -> str:

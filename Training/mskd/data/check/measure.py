@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mskd.data.check.finding import Finding
-from mskd.data.check.labels import ClassMeasure, bare_share, label_digest, measure_classes
+from mskd.data.check.labels import ClassMeasure, label_digest, measure_classes
+from mskd.data.check.surroundings import bare_share
 from mskd.data.check.tile import draw_tile
 from mskd.data.check.voxels import ChannelMeasure, measure_channel, signature
 from mskd.data.dataset import Case, Dataset

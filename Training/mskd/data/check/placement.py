@@ -33,7 +33,7 @@ def masked_findings(cases: Sequence[Measured]) -> list[Finding]:
             "masked-image",
             "warning",
             (case.id,),
-            f"{case.bare:.0%} of the labelled voxels lie in slices where the image is blank all around them (more than "
+            f"{case.bare:.1%} of the labelled voxels lie in slices where the image is blank all around them (more than "
             f"{BARE:.0%} is unusual), so that it was probably masked by its labels and gives them away; restore the "
             "whole image, or leave the case out.",
             round(case.bare, 3),

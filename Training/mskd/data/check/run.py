@@ -6,15 +6,16 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 
 from mskd.data.check.classes import class_findings
 from mskd.data.check.duplicates import duplicate_findings
 from mskd.data.check.finding import Finding, gravest_first
 from mskd.data.check.grids import grid_findings
-from mskd.data.check.intensities import intensity_findings
+from mskd.data.check.intensities import empty_images, intensity_findings
 from mskd.data.check.measure import Measured, measure_case
 from mskd.data.check.placement import masked_findings, placement_findings
 from mskd.data.check.report import Report
@@ -25,6 +26,7 @@ from mskd.events import CancelCheck, Event, Listener, never, silent
 
 # Seconds between two looks at the cancel check while other processes work.
 POLL = 0.2
+CANCELLED = "The check was cancelled; nothing was written."
 
 
 def check_dataset(
@@ -52,32 +54,34 @@ def check_dataset(
         cases.append(measured)
         on_event(Event("check", len(cases), len(dataset.cases)))
         if cancelled():
-            raise Cancelled("The check was cancelled; nothing was written.")
+            raise Cancelled(CANCELLED)
     return Report(dataset, tuple(cases), judge(dataset, cases))
 
 
 def judge(dataset: Dataset, cases: Sequence[Measured]) -> tuple[Finding, ...]:
     """Everything that the measures show, the gravest first.
 
-    A fault that explains another is told alone: volumes in mL are not compared where the spacing is in doubt, nor
-    places where the sides are swapped.
+    A fault that explains another is told alone: volumes in mL are not compared where the spacing is in doubt, nor what
+    lies under the labels where the image is empty or the sides are swapped.
     """
     files = [fault for case in cases for fault in case.faults]
     grids = grid_findings(cases)
     odd_grids = _named(grids, "warning")
     sides = side_findings(dataset, cases)
     swapped = _named(sides, "error")
-    placement = placement_findings(dataset, [case for case in cases if case.id not in odd_grids | swapped])
+    intensities = intensity_findings(dataset, cases)
+    seen = [case for case in cases if case.id not in empty_images(intensities)]
+    placed = [case for case in seen if case.id not in odd_grids | swapped]
     return gravest_first(
         [
             *files,
             *duplicate_findings(cases),
             *grids,
-            *intensity_findings(dataset, cases),
+            *intensities,
             *class_findings(dataset, cases, odd_grids),
-            *masked_findings(cases),
+            *masked_findings(seen),
             *sides,
-            *placement,
+            *placement_findings(dataset, placed),
         ]
     )
 
@@ -95,16 +99,19 @@ def _measure_in_processes(dataset: Dataset, tiles: bool, jobs: int, cancelled: C
     """In the data set's order, with no more cases under way than there are processes to take them."""
     described = replace(dataset, cases=())  # what travels with every case
     # Fresh processes: a fork would inherit the locked state of the image library's threads.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
     waiting: deque[Future[Measured]] = deque()
     try:
         for case in dataset.cases:
-            waiting.append(pool.submit(measure_case, described, case, tile=tiles))
+            with _interrupts_for_this_process_alone():
+                waiting.append(pool.submit(measure_case, described, case, tile=tiles))
             if len(waiting) > 2 * jobs:
                 yield _result(waiting.popleft(), cancelled)
         while waiting:
             yield _result(waiting.popleft(), cancelled)
     except BrokenProcessPool as fault:
+        if cancelled():
+            raise Cancelled(CANCELLED) from None
         raise OutOfMemory(
             f"A process of the check was killed, as happens when memory runs out; use fewer --jobs than {jobs}."
         ) from fault
@@ -113,15 +120,20 @@ def _measure_in_processes(dataset: Dataset, tiles: bool, jobs: int, cancelled: C
 
 
 def _result(future: Future[Measured], cancelled: CancelCheck) -> Measured:
-    while True:
-        try:
-            return future.result(timeout=POLL)
-        except TimeoutError:
-            if future.done():
-                raise
-            if cancelled():
-                raise Cancelled("The check was cancelled; nothing was written.") from None
+    while not wait([future], POLL).done:
+        if cancelled():
+            raise Cancelled(CANCELLED)
+    return future.result()
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_for_this_process_alone() -> Iterator[None]:
+    """Processes that are started within never see Ctrl-C, not even while they start; this one sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

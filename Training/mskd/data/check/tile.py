@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mskd.data.check.labels import occupied_box
+from mskd.data.check.surroundings import occupied_box
 from mskd.data.check.voxels import sample
 from mskd.spec import Label
 
