@@ -276,6 +276,7 @@ def test_a_planted_fault_is_found(folder: Path, fault: str) -> None:
     report = check_dataset(open_dataset(folder))
     assert graver(report, severity) == [(rule, severity, cases)]
     assert words in report.findings[0].text
+    json.dumps(report.as_json(), allow_nan=False)
 
 
 def test_a_label_map_copied_over_another(folder: Path) -> None:
@@ -371,7 +372,7 @@ def test_few_cases_have_no_outliers(tmp_path: Path) -> None:
 @pytest.mark.real_data
 def test_real_images_that_were_masked_by_their_labels_are_found(real_data_folder: Path) -> None:
     dataset = open_dataset(real_data_folder / "OpenKBP_HeadNeckCT")
-    cases = dataset.select(f"pt_{number}" for number in (173, 9, 90, 114, 115, 119, 120, 122, 124, 128))
+    cases = dataset.select([f"pt_{number}" for number in (173, 9, 90, 114, 115, 119, 120, 122, 124, 128)])
     found = check_dataset(replace(dataset, cases=cases)).findings
     by_rule = {finding.rule: finding for finding in found}
     assert {finding.cases for finding in found if finding.rule == "masked-image"} == {("pt_173",), ("pt_9",)}

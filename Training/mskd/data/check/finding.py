@@ -39,15 +39,16 @@ def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
-def fold_common(found: Sequence[Finding], cases: int, what: str) -> list[Finding]:
+def fold_common(found: Sequence[Finding], cases: int, what: str, *, common: float = COMMON) -> list[Finding]:
     """One note instead of many warnings when too many cases deviate to be outliers.
 
     Args:
         found: Findings of one rule, one a case.
         cases: Number of cases that were compared.
         what: What the cases have, to follow "12 of 40 cases".
+        common: Share of the cases from which on it is the data set's way.
     """
-    if len(found) <= max(FEW, COMMON * cases):
+    if len(found) <= max(FEW, common * cases):
         return list(found)
     ids = tuple(finding.cases[0] for finding in found)
     text = (

@@ -24,6 +24,8 @@ DIRECTIONS = (("left", "right"), ("behind", "in front"), ("above", "below"))
 
 # Share of the labelled voxels whose slice shows nothing else; a few at an organ's tip may lie in air.
 BARE = 0.02
+# Where most cases are so, as after skull stripping, it was meant.
+MOSTLY = 0.5
 
 
 def masked_findings(cases: Sequence[Measured]) -> list[Finding]:
@@ -41,7 +43,7 @@ def masked_findings(cases: Sequence[Measured]) -> list[Finding]:
         for case in cases
         if case.bare > BARE
     ]
-    return fold_common(found, len(cases), "are blank around their labels")
+    return fold_common(found, len(cases), "are blank around their labels", common=MOSTLY)
 
 
 def placement_findings(dataset: Dataset, cases: Sequence[Measured]) -> list[Finding]:

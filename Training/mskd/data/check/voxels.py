@@ -12,6 +12,7 @@ import numpy as np
 SAMPLES = 100_000
 # Side of the small copy by which a case is recognised, and the sigma of what is taken off as mere shape, in its voxels.
 SIDE, SMOOTH = 16, 1.5
+SLAB = 4  # voxels of a slab along its axis, at the least, that enter its mean where there are so many
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def signature(channels: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _shrunk(array: np.ndarray) -> np.ndarray:
-    """Means of ``SIDE`` slabs along each axis; an axis of fewer voxels repeats them."""
+    """Means of ``SIDE`` slabs along each axis, of a large image's every n-th voxel; a short axis repeats its voxels."""
+    array = array[tuple(slice(None, None, max(1, side // (SIDE * SLAB))) for side in array.shape)]
     for axis, side in enumerate(array.shape):
         starts = np.arange(SIDE) * side // SIDE
         if side < SIDE:
