@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 class DepthwiseConv3d(nn.Conv3d):
     """``nn.Conv3d`` with one group a channel: the same weights, keys and numbers.
 
-    PyTorch's backward pass of it takes 15 to 30 times as long as its forward pass on a processor. Here, with stride 1, the
+    PyTorch's backward pass of it takes many times as long as its forward pass on a processor. Here, with stride 1, the
     gradient of the input is one more forward convolution, with the kernel mirrored, and that of the weights a few 2D
     depthwise convolutions over the slices, for which PyTorch has fast code. Elsewhere this is PyTorch's own.
     """
