@@ -41,6 +41,20 @@ def test_calibration_gives_a_weight_for_every_term(
     assert all(weight > 0 for weight in weights.values())
 
 
+def test_overhead_measures_every_kind_of_step(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "overhead.json"
+    arguments = ["--recipe", str(tiny_recipe), "--rounds", "2", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["overhead.py", *arguments])
+    load("overhead").main()
+    result = json.loads(output.read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    assert result["ratio"].keys() == {"plain", "online", "cached"}
+    assert result["ratio"]["plain"] == 1
+    assert all(seconds > 0 for seconds in result["fastest_seconds"].values())
+
+
 def make_table(dice: list[float]) -> dict:
     cases = [str(index) for index in range(len(dice))]
     return {

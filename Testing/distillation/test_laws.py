@@ -71,9 +71,17 @@ def test_a_finer_sampling_changes_nothing(method, dim):
 
 @every
 def test_items_do_not_see_one_another(method, dim):
+    def loss_and_gradient(batch):
+        given = [tensor.clone().requires_grad_() for tensor in (batch.student.logits, *batch.student.features)]
+        loss = measure(method, replace(batch, student=Outputs(given[0], tuple(given[1:]))))
+        found = torch.autograd.grad(loss, given, allow_unused=True, materialize_grads=True)
+        return loss.detach()[None], *found
+
     batch = make_batch(dim)
-    alone = [measure(method, batch.map(lambda tensor, i=i: tensor[i : i + 1])) for i in range(2)]
-    torch.testing.assert_close(measure(method, batch), torch.stack(alone).mean(), rtol=1e-6, atol=1e-8)
+    alone = [loss_and_gradient(batch.map(lambda tensor, i=i: tensor[i : i + 1])) for i in range(2)]
+    for found, parts in zip(loss_and_gradient(batch), zip(*alone, strict=True), strict=True):
+        expected = torch.cat(parts).mean(0, keepdim=True) if found.ndim == 1 else torch.cat(parts) / 2
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
 
 
 @every

@@ -101,23 +101,28 @@ class Context:
             if self._labels is None:
                 return logits.new_ones(logits.shape[:1] + logits.shape[2:])
             known = self._known(self._labels)
-            truth = logits.gather(1, torch.where(known, self._labels, 0)[:, None])
+            truth = logits.gather(1, (self._labels if known is None else self._labels.where(known, 0))[:, None])
             # 1 / sum_k exp(z_k - z_truth): an overflow to infinity is a chance of 0, as it should be.
-            self._chance = torch.where(known, (logits - truth).exp_().sum(1).reciprocal_(), 1.0)
+            chance = (logits - truth).exp_().sum(1).reciprocal_()
+            self._chance = chance if known is None else chance.where(known, 1.0)
         return self._chance
 
-    def _known(self, labels: Tensor) -> Tensor:
-        return (labels >= 0) & (labels < self.teacher.logits.shape[1])
+    def _known(self, labels: Tensor) -> Tensor | None:
+        """Which voxels have a label; None where all have one, which spares some passes over the volume."""
+        known = (labels >= 0) & (labels < self.teacher.logits.shape[1])
+        return None if bool(known.all()) else known
 
     def _masks(self) -> Tensor:
         """The labels that make the regions: -1 where there is none, the teacher's prediction for unlabelled items."""
         if self._region_labels is None:
             logits = self.teacher.logits
+            known = None if self._labels is None else self._known(self._labels)
             if self._labels is None:
                 self._region_labels = logits.argmax(1)
+            elif known is None:
+                self._region_labels = self._labels
             else:
-                known = self._known(self._labels)
-                masks = torch.where(known, self._labels, -1)
+                masks = self._labels.where(known, -1)
                 unlabelled = ~known.flatten(1).any(1)
                 if bool(unlabelled.any()):
                     masks[unlabelled] = logits[unlabelled].argmax(1)
