@@ -9,11 +9,11 @@ import pytest
 from mskd.errors import SettingsError
 from mskd.networks import build_network
 from mskd.spec import Label, NetworkSpec
-from mskd.training.settings import available_recipes, load_recipe
+from mskd.training.settings import load_recipe
 
 
-@pytest.mark.parametrize("name", sorted(set(available_recipes()) - {"generic"}))
-def test_bundled_recipes_build_their_networks(name: str) -> None:
+@pytest.mark.parametrize("name", ["hippocampus", "phantom"])
+def test_recipes_that_leave_nothing_to_plan_build_their_networks(name: str) -> None:
     recipe = load_recipe(name)
     decided = {"dim": len(recipe.input.patch), "in_channels": 1, "classes": 3}
     for role in (recipe.teacher, recipe.student):

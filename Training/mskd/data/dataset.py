@@ -85,7 +85,7 @@ class Dataset:
         Raises:
             InputError: an id that the data set does not have.
         """
-        known = {case.id: case for case in self.cases}
+        ids, known = tuple(ids), {case.id: case for case in self.cases}
         missing = [name for name in ids if name not in known]
         if missing:
             raise InputError(

@@ -177,7 +177,11 @@ class Planner:
         mirror, why = rules.choose_mirror(self.dataset, facts, orientation)
         if len(shape.patch) == 2:
             mirror = [axis for axis in mirror if axis != "z"]
-        self.settle("augmentation.mirror", mirror, why)
+        mirrored = self.settle("augmentation.mirror", mirror, why)
+        values = {label.value: label.name for label in self.dataset.labels}
+        pairs = [[values[value] for value in pair] for pair in self.dataset.mirror_pairs]
+        if pairs and "xyz"[next(i for i, letter in enumerate(orientation) if letter in "LR")] in mirrored:
+            self.settle("augmentation.swap", pairs, "left and right, which trade places in the mirror")
 
     def _role(self, role: RolePlan, shape: Shape, split: Split) -> None:
         cost = role.cost(shape.patch, shape.topology)
