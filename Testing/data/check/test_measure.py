@@ -12,7 +12,8 @@ from mskd.data.check.labels import measure_classes
 from mskd.data.check.measure import measure_case
 from mskd.data.check.surroundings import bare_share
 from mskd.data.check.voxels import signature
-from mskd.data.dataset import Case, Dataset, make_labels
+from mskd.data.dataset import Case, Dataset
+from mskd.data.legend import make_legend
 from mskd.image import Geometry
 from mskd.spec import Channel
 
@@ -78,7 +79,9 @@ def test_the_picture_is_upright_whatever_the_file(tmp_path: Path, direction: tup
     sitk.WriteImage(filled, str(tmp_path / "image.nrrd"))
     case = Case("one", (tmp_path / "image.nrrd",), None, "one")
     channels = (Channel(name="CT", modality="CT"),)
-    measured = measure_case(Dataset("set", tmp_path, channels, make_labels({1: "a"}), (case,)), case, tile=True)
+    measured = measure_case(
+        Dataset("set", tmp_path, channels, make_legend(Path("set"), {1: "a"}).labels, (case,)), case, tile=True
+    )
     assert measured.orientation == letters
     assert measured.tile is not None
     assert measured.tile.shape == (90, 180, 3)

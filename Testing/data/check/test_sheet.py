@@ -14,7 +14,7 @@ from mskd.data.check import Report, check_dataset, sheet
 from mskd.data.check.finding import Finding
 from mskd.data.check.sheet import HEAD, MARGIN, write_sheets
 from mskd.data.check.tile import TILE, best_slice, draw_tile
-from mskd.data.dataset import make_labels
+from mskd.data.legend import make_legend
 
 RED = np.array([200, 16, 46]) / 255
 STEP = TILE + MARGIN
@@ -73,7 +73,7 @@ def test_a_tile_shows_each_label_in_its_colour_where_there_is_most() -> None:
     labels[5, 4:14, 4:16] = 1
     labels[5, 14:16, 4:16] = 2
     labels[3] = 0
-    names = make_labels({1: "a", 2: "b"})
+    names = make_legend(Path("set"), {1: "a", 2: "b"}).labels
     image = np.random.default_rng(0).normal(0, 1, labels.shape)
     assert best_slice(labels, 0) == 5
     tile = draw_tile(image, labels, names, (1.0, 1.0, 1.0))

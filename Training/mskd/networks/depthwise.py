@@ -26,7 +26,7 @@ class DepthwiseConv3d(nn.Conv3d):
         if torch.is_autocast_enabled("cpu"):
             kind = torch.get_autocast_dtype("cpu")
             input, weight = input.to(kind), weight.to(kind)
-        result: Tensor = _Depthwise.apply(input, weight)
+        result: Tensor = _Depthwise.apply(input, weight)  # type: ignore[no-untyped-call]
         return result
 
 

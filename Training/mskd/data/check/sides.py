@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,6 @@ from mskd.data.check.measure import Measured
 from mskd.data.dataset import Dataset
 from mskd.spec import Label
 
-LEFT, RIGHT = {"left", "l", "lt", "lft"}, {"right", "r", "rt", "rgt"}
 # Organs whose middles are closer than this may change sides by posture alone.
 DECISIVE_MM = 5.0
 TO_THE_LEFT = np.array([1.0, 0.0, 0.0])  # LPS
@@ -23,7 +21,8 @@ def side_findings(dataset: Dataset, cases: Sequence[Measured]) -> list[Finding]:
     """Cases in which a pair lies the other way round than usual, and whether even the usual is against the names."""
     against_names: list[str] = []
     against_others: dict[str, list[str]] = {}
-    for left, right in side_pairs(dataset.labels):
+    named = {label.value: label for label in dataset.labels}
+    for left, right in ((named[first], named[second]) for first, second in dataset.mirror_pairs):
         gaps = _gaps(cases, left, right)
         if not gaps:
             continue
@@ -38,23 +37,6 @@ def side_findings(dataset: Dataset, cases: Sequence[Measured]) -> list[Finding]:
                 against_others.setdefault(case, []).append(_words(left, right, gap))
     found = [_throughout(against_names)] if against_names else []
     return [*found, *(_contradiction(case, words) for case, words in against_others.items())]
-
-
-def side_pairs(labels: Sequence[Label]) -> list[tuple[Label, Label]]:
-    """(left, right) labels whose names differ in the side alone: "left kidney", "LeftParotid", "lung_L", "Hip (R)"."""
-    sides: dict[str, dict[tuple[str, ...], Label]] = {"left": {}, "right": {}}
-    for label in labels:
-        words = _split(label.name)
-        for side, names in (("left", LEFT), ("right", RIGHT)):
-            rest = tuple(word for word in words if word not in names)
-            if len(rest) == len(words) - 1:
-                sides[side][rest] = label
-    return [(label, sides["right"][rest]) for rest, label in sides["left"].items() if rest in sides["right"]]
-
-
-def _split(name: str) -> list[str]:
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
-    return [word for word in re.split(r"[^a-z0-9]+", apart.lower()) if word]
 
 
 def _gaps(cases: Sequence[Measured], left: Label, right: Label) -> dict[str, np.ndarray]:
