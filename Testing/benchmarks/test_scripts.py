@@ -50,7 +50,7 @@ def test_overhead_measures_every_kind_of_step(
     load("overhead").main()
     result = json.loads(output.read_text())
     assert json.loads(capsys.readouterr().out) == result
-    assert result["ratio"].keys() == {"plain", "online", "cached"}
+    assert result["ratio"].keys() == {"plain", "online", "cached", "teacher"}
     assert result["ratio"]["plain"] == 1
     assert all(seconds > 0 for seconds in result["fastest_seconds"].values())
 
