@@ -21,10 +21,10 @@ from mskd.distillation.calibrate import calibrate
 from mskd.distillation.criterion import Distillation
 from mskd.networks import build_network
 from mskd.teachers import open_teacher
+from mskd.training.losses import segmentation_loss
 from mskd.training.run import network_spec
 from mskd.training.rundata import prepare_run
 from mskd.training.settings import load_recipe
-from mskd.training.task import Task, segmentation_loss
 
 
 def main() -> None:
@@ -52,18 +52,17 @@ def main() -> None:
     channels = len(data.dataset.channels)
     student = build_network(network_spec(recipe.student, "student", len(patch), channels, len(data.labels) + 1))
     optimizer = torch.optim.AdamW(student.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    task = Task(student)
     for step in range(options.steps):
-        terms = task.terms(draw(step), 0.0, torch.autocast("cpu", enabled=False))
+        batch = draw(step)
         optimizer.zero_grad()
-        terms["segmentation"].backward()
+        segmentation_loss(student(batch.images), batch.labels, recipe.loss).backward()
         optimizer.step()
     teacher = open_teacher(options.teacher).network
     distillation = Distillation(recipe.distillation, student, teacher, torch.zeros(1, channels, *patch))
     held_back = [draw(options.steps + index) for index in range(options.batches)]
     found = calibrate(
         distillation,
-        segmentation_loss(),
+        lambda logits, labels: segmentation_loss(logits, labels, recipe.loss),
         [(batch.images, batch.labels) for batch in held_back],
         target=options.target,
     )

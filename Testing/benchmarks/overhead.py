@@ -28,9 +28,9 @@ from mskd.files import write_text
 from mskd.inference.environment import device_name, keep_freed_memory, versions
 from mskd.networks import build_network
 from mskd.networks.base import channels_last, to_device
+from mskd.training.losses import segmentation_loss
 from mskd.training.run import network_spec
 from mskd.training.settings import Recipe, load_recipe
-from mskd.training.task import segmentation_loss
 
 CHANNELS, CLASSES = 1, 3
 WARM_UP = 2
@@ -116,17 +116,16 @@ def make_step(
     criterion = None if distilling is None else Distillation(distilling[0], student, distilling[1], images[:1])
     weights = [*student.parameters(), *([] if criterion is None else criterion.parameters())]
     optimizer = torch.optim.AdamW(weights, optimization.learning_rate, weight_decay=optimization.weight_decay)
-    segmentation = segmentation_loss()
     student.train()
 
     def step() -> None:
         if criterion is None:
-            loss = segmentation(student(images), labels)
+            loss = segmentation_loss(student(images), labels, recipe.loss)
         else:
             outputs = criterion.student_forward(images)
             heard = criterion.teacher_forward(images, logits)
             terms = criterion(outputs, heard, labels, 1.0).values()
-            loss = segmentation(outputs.logits, labels) + torch.stack(list(terms)).sum()
+            loss = segmentation_loss(outputs.logits, labels, recipe.loss) + torch.stack(list(terms)).sum()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, optimization.clip)

@@ -215,20 +215,6 @@ def test_a_student_that_is_its_own_teacher_learns_nothing():
     assert all(term.abs() < 1e-4 for term in rig.terms().values())
 
 
-def test_a_wrapper_runs_the_student_in_its_place():
-    rig = Rig(2)
-    rig.student.eval()
-    seen = []
-
-    def wrapper(image):
-        seen.append(image)
-        return rig.student(image)
-
-    direct, wrapped = rig.criterion.student_forward(rig.image), rig.criterion.student_forward(rig.image, wrapper)
-    assert len(seen) == 1
-    torch.testing.assert_close(direct.features, wrapped.features)
-
-
 class Foreign(nn.Module):
     """A teacher that knows nothing of levels and does not pad: strides of 2 round up."""
 

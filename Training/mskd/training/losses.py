@@ -42,6 +42,11 @@ def segmentation_terms(logits: Tensor, labels: Tensor, settings: LossSettings) -
     return terms
 
 
+def segmentation_loss(logits: Tensor, labels: Tensor, settings: LossSettings) -> Tensor:
+    """The sum of :func:`segmentation_terms`, a scalar."""
+    return torch.stack(list(segmentation_terms(logits, labels, settings).values())).sum()
+
+
 def tversky(probabilities: Tensor, labels: Tensor, counted: Tensor, alpha: float, beta: float) -> Tensor:
     """1 - mean_k TP_k / (TP_k + alpha FP_k + beta FN_k), the sums over the voxels of the whole batch, on all ranks.
 
