@@ -2,7 +2,7 @@
 
     python Testing/benchmarks/depthwise.py --output Testing/benchmarks/results/speed/depthwise.json
 
-One thread, channels-last, in turns: forward and backward of one convolution, and a whole step of a separable light U-Net.
+One thread, channels-last, in turns: forward and backward of a convolution, and the same of a separable light U-Net.
 """
 
 from __future__ import annotations
