@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,15 +67,15 @@ def recipe(recipe_name: str, dataset: Dataset) -> Recipe:
 
 
 def reduced(name: str) -> tuple[str, ...]:
-    """Overrides that leave one step of networks of a few hundred weights on a tiny patch."""
+    """Overrides that leave one step of networks of a few thousand weights on a tiny patch."""
     flat = name == "chaos-2d"
     overrides = [f"input.patch={[8, 8] if flat else [4, 8, 8]}"]
     if name == "phantom":
         overrides.append(f"input.spacing={list(SPACING)}")  # on its own 4 mm the tiny volumes are next to nothing
     for role in ("teacher", "student"):
-        strides = [[1, 1], [2, 2]] if flat else [[1, 1, 1], [1, 2, 2]]
+        strides = [[1, 1], [2, 2], [2, 2]] if flat else [[1, 1, 1], [1, 2, 2], [1, 2, 2]]
         overrides += [
-            f"{role}.arguments={{channels=[4, 4], strides={strides}}}",
+            f"{role}.arguments={{channels=[8, 8, 8], strides={strides}}}",
             f"{role}.optimization.steps=1",
             f"{role}.optimization.batch=2",
             f"{role}.optimization.precision=fp32",
@@ -127,13 +128,15 @@ def test_mirroring_spares_what_lies_on_one_side(recipe_name: str, dataset: Datas
 
 
 def test_teacher_and_student_take_a_step(
-    recipe_name: str, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_name: str, recipe: Recipe, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One step makes no teacher that is worth hearing, and the run would say so.
     monkeypatch.setattr("mskd.training.run._require_better_than_chance", lambda *_: None)
     draft = load_draft(recipe_name, reduced(recipe_name))
     cache = tmp_path / "cache"
     teacher = train(dataset.path, draft, "teacher", RunOptions(tmp_path / "teacher", device="cpu", cache=cache))
+    (row,) = map(json.loads, (tmp_path / "teacher" / "metrics.jsonl").read_text().splitlines())
+    assert ("loss/supervision" in row) == recipe.teacher.optimization.deep_supervision
     distil(dataset.path, str(teacher.path), draft, RunOptions(tmp_path / "student", device="cpu", cache=cache))
     manifest = open_package(tmp_path / "student" / "model").manifest
     assert [label.name for label in manifest.labels] == [label.name for label in dataset.labels]
