@@ -16,7 +16,7 @@ class LightUNetArguments(UNetArguments):
     """Adds to the U-Net's arguments:
 
     Args:
-        separable: Depthwise then pointwise convolutions: 3 to 5 times fewer weights, but no faster to train on a CPU.
+        separable: Depthwise then pointwise convolutions: 3 to 5 times fewer weights.
         encoder_convs: Convolutions in each encoder stage.
         decoder_convs: Convolutions in each decoder stage.
     """
