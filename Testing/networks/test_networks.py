@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -95,3 +100,22 @@ def test_wrong_arguments_get_a_sentence(name: str, arguments: dict, sentence: st
 def test_an_unknown_network_suggests_the_nearest() -> None:
     with pytest.raises(SettingsError, match="did you mean 'light_unet'"):
         build_network(NetworkSpec(name="lite_unet", arguments={}))
+
+
+NARROW = """
+import torch
+from mskd.networks import build_network
+from mskd.networks.base import channels_last, to_device
+from mskd.spec import NetworkSpec
+arguments = {"dim": 2, "in_channels": 1, "classes": 3, "channels": [4, 6, 8]}
+network = to_device(build_network(NetworkSpec(name="residual_unet", arguments=arguments)), torch.device("cpu"), 2)
+for step in range(40):
+    image = torch.randn(2, 1, 40 + step % 5, 48).contiguous(memory_format=channels_last(2))
+    network(image).square().mean().backward()
+"""
+
+
+def test_narrow_residual_networks_do_not_crash_the_process(root: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(root / "Training")}
+    ended = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

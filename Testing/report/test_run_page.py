@@ -72,7 +72,7 @@ def test_a_finished_run_shows_everything(run: Path) -> None:
         assert html.escape(case) in page
     for case in (*split.test, *split.train):
         assert html.escape(case) not in page
-    assert page.count("<svg") == 4  # Dice, loss, learning rate, seconds per step
+    assert page.count("<svg") == 6  # Dice, loss, learning rate, seconds per step
     assert page.count("data:image/png;base64,") == 2  # best and worst of two cases
     for heading in ("What was run", "Curves", "Examples", "Which organ is taken for which", "Every case"):
         assert heading in page
@@ -102,7 +102,7 @@ def test_a_run_without_a_model_gets_its_curves(run: Path, capsys: pytest.Capture
     assert "There is no model package yet" in page
     assert "&lt;b&gt;NaN" in page
     assert "problems.jsonl: 1 of 2 lines cannot be read" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 6
     assert "Examples" not in page
     assert "There is no model package yet" in capsys.readouterr().err
     for name in ("metrics.jsonl", "split.json", "problems.jsonl"):
@@ -125,7 +125,7 @@ def test_a_damaged_model_is_named_and_the_curves_stay(run: Path) -> None:
     assert report(run) == 0
     page = read(run / "report.html")
     assert "The model package cannot be used" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 6
 
 
 def test_what_is_no_run_and_what_would_be_lost_is_refused(
@@ -150,7 +150,7 @@ def test_runs_are_compared_on_the_same_cases_or_not_at_all(run: Path, tmp_path: 
     text = read(page)
     assert "&lt;i&gt;other against run: +0.0000 mean Dice" in text
     assert "<b>no difference</b>" in text
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 6
     split = json.loads((other / "split.json").read_text(encoding="utf-8"))
     split["validation"], split["test"] = split["test"], split["validation"]
     (other / "split.json").write_text(json.dumps(split), encoding="utf-8")

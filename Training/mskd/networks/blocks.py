@@ -66,8 +66,11 @@ class ResidualBlock(nn.Module):
         self.second = ConvNormAct(dim, outputs, outputs, kernel=kernel, stride=one, norm=norm, activate=False)
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs or tuple(stride) != one:
-            self.shortcut = ConvNormAct(dim, inputs, outputs, kernel=one, stride=stride, norm=norm, activate=False)
+            self.shortcut = ConvNormAct(dim, inputs, outputs, kernel=one, stride=one, norm=norm, activate=False)
+        # A 1x1 convolution that strides, done as what it is: PyTorch 2.13 writes beyond its memory in the backward pass
+        # of one with fewer than 8 channels in channels-last.
+        self._kept = (slice(None), slice(None), *(slice(None, None, step) for step in stride))
         self.activation = nn.LeakyReLU(0.01, inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.activation(self.second(self.first(features)) + self.shortcut(features))
+        return self.activation(self.second(self.first(features)) + self.shortcut(features[self._kept]))
