@@ -72,7 +72,7 @@ def test_a_finished_run_shows_everything(run: Path) -> None:
         assert html.escape(case) in page
     for case in (*split.test, *split.train):
         assert html.escape(case) not in page
-    assert page.count("<svg") == 6  # Dice, loss, learning rate, seconds per step
+    assert page.count("<svg") == 6  # Dice, loss, gradients, learning rate, seconds per step, waiting
     assert page.count("data:image/png;base64,") == 2  # best and worst of two cases
     for heading in ("What was run", "Curves", "Examples", "Which organ is taken for which", "Every case"):
         assert heading in page
