@@ -158,7 +158,7 @@ def test_two_ranks_train_as_one_with_the_doubled_batch(
 def test_a_killed_rank_ends_the_run_and_it_resumes_bit_for_bit(
     root: Path, tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    long = ("--set", "student.optimization.steps=120", "--set", "student.optimization.validate_every=10")
+    long = ("--set", "student.optimization.steps=60", "--set", "student.optimization.validate_every=10")
     words = ("train", tiny_dataset, "--recipe", tiny_recipe, "--role", "student", "--device", "cpu", *long)
     words = (*words, "--cache", tmp_path / "cache")
     run(root, 2, *words, "--output", tmp_path / "whole")

@@ -35,8 +35,8 @@ def test_a_stopped_run_resumes_bit_for_bit(
         "--role",
         "student",
     ]
-    words += ["--device", "cpu", "--cache", str(tmp_path / "cache"), "--set", "student.optimization.steps=150"]
-    words += ["--set", "student.optimization.validate_every=7"]
+    words += ["--device", "cpu", "--cache", str(tmp_path / "cache"), "--set", "student.optimization.steps=90"]
+    words += ["--set", "student.optimization.validate_every=15"]
 
     def command(name: str, processes: int, *more: str) -> list[str]:
         return [*words, "--output", str(tmp_path / name), "--set", f"student.optimization.workers={processes}", *more]
@@ -44,7 +44,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
     subprocess.run(command("whole", 0), env=environment, check=True, capture_output=True, timeout=300)
     with subprocess.Popen(command("cut", workers), env=environment, stderr=subprocess.PIPE, text=True) as training:
         for _ in range(6000):
-            if (tmp_path / "cut/checkpoints/step-00000014.pt").is_file():
+            if (tmp_path / "cut/checkpoints/step-00000030.pt").is_file():
                 break
             time.sleep(0.01)
         training.send_signal(ending)
