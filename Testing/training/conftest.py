@@ -1,8 +1,9 @@
-"""Lets the tests of this folder write the data sets of ``Testing/data/layouts``."""
+"""Lets the tests of this folder import the small data sets that lie beside them, and those of every layout."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "layouts"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "data" / "layouts")]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import numpy as np
@@ -148,7 +149,8 @@ def file_digest(path: Path) -> str:
 
 def _write(path: Path, array: np.ndarray) -> StoredArray:
     with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        # To a real file numpy writes from C, which drops the last voxels on a full disk and says nothing.
+        np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
     status = path.stat()

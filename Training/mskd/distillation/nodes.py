@@ -36,7 +36,7 @@ class _CentredMeans(torch.autograd.Function):
         node, voxel, share = ctx.saved_tensors
         channels, voxels = gradient.shape[1], ctx.rows // ctx.batch
         centre = gradient.view(ctx.batch, -1, channels).sum(1, keepdim=True) / -voxels
-        result = centre.expand(-1, voxels, -1).contiguous().view(-1, channels)
+        result = centre.repeat(1, voxels, 1).view(-1, channels)
         result.index_add_(0, voxel, gradient.index_select(0, node).mul_(share[:, None]))
         return result, None, None, None, None, None
 

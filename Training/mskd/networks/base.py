@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mskd.errors import MSKDError, SettingsError
 from mskd.registry import Registry
@@ -37,12 +39,17 @@ class SegmentationNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         size = image.shape[2:]
         missing = [-side % step for side, step in zip(size, self.divisor, strict=True)]
+        if tuple(map(sum, zip(size, missing, strict=True))) == self.divisor and self._normalises_instances():
+            missing[-1] += self.divisor[-1]  # a single voxel at the deepest level has no deviation to divide by
         if not any(missing):
             return self._forward(image)
         pad = [amount for axis in reversed(missing) for amount in (0, axis)]
         logits = self._forward(F.pad(image, pad))
         box: tuple[Any, ...] = (..., *(slice(0, side) for side in size))
         return logits[box]
+
+    def _normalises_instances(self) -> bool:
+        return any(isinstance(module, _InstanceNorm) for module in self.modules())
 
 
 NETWORKS: Registry[type[SegmentationNetwork]] = Registry("network", "mskd.networks")
@@ -59,6 +66,27 @@ def build_network(
     family = NETWORKS[spec.name]
     arguments: Mapping[str, Any] = spec.arguments
     return family(validate(family.Arguments, arguments, source=f"{source} ({spec.name})", error=error))
+
+
+def require_statistics(network: nn.Module, shape: Sequence[int]) -> None:
+    """Refuse training batches that leave a normalisation a single value per channel, before there is one.
+
+    Args:
+        shape: ``[N, C, *spatial]`` of a batch, over all processes.
+
+    Raises:
+        SettingsError: a level of the network would see one voxel in the whole batch.
+    """
+    trial = copy.deepcopy(network).to("meta").train()
+    try:
+        trial(torch.empty(tuple(shape), device="meta"))
+    except ValueError as fault:
+        if "Expected more than 1" not in str(fault):
+            raise
+        raise SettingsError(
+            f"A batch of {shape[0]} with the patch {tuple(shape[2:])} is a single voxel at the network's deepest level "
+            "and has no deviation to normalise by; raise optimization.batch or input.patch, or use fewer levels."
+        ) from fault
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -72,9 +72,11 @@ class Checkpoints:
                 os.fsync(file.fileno())
             partial.replace(path)
         except (OSError, RuntimeError) as fault:
+            # What torch's writer says when a write failed is about itself; the system's own word came before.
+            reason = fault.__context__ if isinstance(fault.__context__, OSError) else fault
             raise InputError(
-                f"{path}: the checkpoint could not be written ({fault}); the previous one is untouched. Free some disk "
-                "space and continue with --resume."
+                f"{path}: the checkpoint could not be written ({reason}); the previous one is untouched. Free some "
+                "disk space and continue with --resume."
             ) from fault
         finally:
             partial.unlink(missing_ok=True)

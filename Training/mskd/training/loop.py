@@ -75,7 +75,7 @@ class NotFinite(Exception):
     """A loss term or a gradient that is no number, with the cases it came from."""
 
     def __init__(self, what: str, value: float, cases: Iterable[str]) -> None:
-        self.what, self.value, self.cases = what, value, tuple(cases)
+        self.what, self.value, self.cases = what, value, tuple(dict.fromkeys(cases))
         super().__init__(f"{what} is {value} for cases {', '.join(self.cases)}")
 
 
@@ -185,9 +185,12 @@ class Trainer:
             loss, cases = self._gradients(batches, norms)
             self.scaler.unscale_(self.optimizer)
             norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
+            statistics = {"the running statistics of the network": self._statistics()}
             if not self.scaler.is_enabled() or math.isfinite(norm):  # the scaler skips, and lowers its scale, by itself
-                self._require_finite({"the norm of the gradient": norm}, cases)
+                self._require_finite({"the norm of the gradient": norm, **statistics}, cases)
                 self._add("gradient/total", norm)
+            else:
+                self._require_finite(statistics, cases)
         except NotFinite:
             with torch.no_grad():
                 for buffer, kept in zip(self.task.buffers(), before, strict=True):
@@ -219,6 +222,11 @@ class Trainer:
                 self._add(f"loss/{name}", value)
             loss += share * sum(values.values())
         return loss, cases
+
+    def _statistics(self) -> float:
+        """A number that is finite where the statistics of BatchNorm are; a huge voxel may spoil them alone."""
+        buffers = [buffer.float().abs().sum() for buffer in self.task.network.buffers() if buffer.is_floating_point()]
+        return float(torch.stack(buffers).sum()) if buffers else 0.0
 
     def _measure(self, terms: Terms) -> None:
         """The norm of each term's own gradient."""

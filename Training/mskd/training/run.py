@@ -19,11 +19,11 @@ from mskd.data.prepared import PreparedCase
 from mskd.data.store import StoredCases
 from mskd.distillation.criterion import Distillation
 from mskd.errors import SettingsError
-from mskd.events import CancelCheck, Listener, never, silent
+from mskd.events import CancelCheck, Event, Listener, never, silent
 from mskd.files import require_writable_folder, write_text
 from mskd.inference.environment import choose_device, keep_freed_memory
 from mskd.networks import SegmentationNetwork, build_network
-from mskd.networks.base import to_device
+from mskd.networks.base import require_statistics, to_device
 from mskd.package import Package, open_package, save_package
 from mskd.ranks import barrier, gather, rank, world
 from mskd.spec import NetworkSpec
@@ -102,7 +102,8 @@ def _run(
     options = options if rank() == 0 else replace(options, on_event=silent)
     dataset = open_dataset(path)
     options.folder.check([dataset.path, *([teacher.path] if teacher and teacher.path else [])])
-    require_writable_folder(options.prepared, "--cache")
+    if not options.prepared.is_dir():  # one that is there may hold all it needs, and be read-only
+        require_writable_folder(options.prepared, "--cache")
     recipe, plan = complete(
         draft,
         dataset,
@@ -116,7 +117,9 @@ def _run(
     dim, chosen = len(recipe.input.patch), recipe.role(role)
     spec = network_spec(chosen, role, dim, len(dataset.channels), len(dataset.labels) + 1)
     torch.manual_seed(recipe.seed)
-    network = to_device(build_network(spec, source=f"[{role}]"), device, dim)
+    network = build_network(spec, source=f"[{role}]")
+    require_statistics(network, (chosen.optimization.batch * world(), len(dataset.channels), *recipe.input.patch))
+    network = to_device(network, device, dim)
     if teacher is not None:
         sees = RunInput.of(recipe)
         wanted = (sees.spacing, sees.orientation, sees.normalization)
@@ -141,6 +144,10 @@ def _run(
     barrier()
     if resumed is not None:
         trainer.load(resumed)
+        if trainer.finished:
+            options.on_event(
+                Event("train", text=f"This run was finished at step {trainer.step}; its model is rewritten.")
+            )
     elif rank() == 0:
         _start(options, recipe, role, teacher, data)
         if plan is not None:

@@ -11,6 +11,7 @@ from mskd.data.fingerprint import fingerprint
 from mskd.data.prepared import require_every_class
 from mskd.data.split import check_split
 from mskd.data.store import Problem, StoredCases, prepare_cases
+from mskd.errors import InputError
 from mskd.events import CancelCheck, Listener, never, silent
 from mskd.spec import Label, Normalization
 from mskd.training.settings import Recipe, SplitSettings
@@ -75,7 +76,7 @@ def prepare_run(
         jobs: Processes that prepare; 0 chooses.
 
     Raises:
-        InputError: a faulty case, or a class that no training case shows.
+        InputError: a faulty case, no sound one at all, or a class that no training case shows.
     """
     labels = recipe.style(dataset.labels)
     split = choose_split(dataset, recipe.split, split_file)
@@ -96,6 +97,11 @@ def prepare_run(
         )
 
     train = prepare(dataset.select(split.train), "read training cases")
+    if not train:
+        raise InputError(
+            f"{dataset.path}: none of the {len(split.train)} training cases can be read; the first fault: "
+            f"{train.problems[0].reason}"
+        )
     require_every_class(train, labels)
     validation = prepare(dataset.select(split.validation), "read validation cases")
     unlabelled = prepare(dataset.unlabelled if with_unlabelled else (), "read unlabelled cases")
