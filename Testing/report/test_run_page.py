@@ -150,7 +150,7 @@ def test_runs_are_compared_on_the_same_cases_or_not_at_all(run: Path, tmp_path: 
     text = read(page)
     assert "&lt;i&gt;other against run: +0.0000 mean Dice" in text
     assert "<b>no difference</b>" in text
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 4
     split = json.loads((other / "split.json").read_text(encoding="utf-8"))
     split["validation"], split["test"] = split["test"], split["validation"]
     (other / "split.json").write_text(json.dumps(split), encoding="utf-8")
