@@ -1,76 +1,95 @@
-"""Samples per second of one core: this augmentation beside nnU-Net's (batchgeneratorsv2), like for like.
+"""Augmented training samples per second on one core, beside nnU-Net's transforms with the same settings.
 
-    pip install batchgeneratorsv2
-    python Testing/benchmarks/augmentation.py --output Testing/benchmarks/results/speed/augmentation.json
+    pip install batchgeneratorsv2==0.3.6 acvl-utils scipy     # into an environment that runs mskd
+    python Testing/benchmarks/augmentation.py
 
-Both cut patches out of the same volume in memory and change them with the probabilities and ranges of nnU-Net's default
-trainer (rotation up to 30 degrees, zoom 0.7 to 1.4, noise, blur, brightness, contrast, low resolution, two gammas,
-mirroring along every axis), in one thread, in turns; what is compared is the processor time of a sample.
+Both sides start from a whole case in memory and end with an augmented patch and its labels: cropping is measured too
+(nnU-Net's is acvl_utils' ``crop_and_pad_nd``). The transforms, probabilities and ranges are those of
+``nnUNetTrainer.get_training_transforms`` of nnU-Net 2.8.1, as are the angles and the larger patch that it cuts out
+first. nnU-Net rotates and scales each with probability 0.2, here both are done with probability 0.36: as many samples
+are interpolated. Rounds alternate between the two in one process, CPU time of the process is counted, and each case of
+the table has a process of its own, with and without ``keep_freed_memory`` (for both sides).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
-import platform
-import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Training"))
 
 import numpy as np
 import torch
-from batchgeneratorsv2.helpers.scalar_type import RandomScalar
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
-from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
-from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
-from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.random import RandomTransform
+import torch.nn.functional as F
 
 from mskd.data.patches import PatchSampler, augment
 from mskd.data.prepared import PreparedCase
 from mskd.inference.environment import keep_freed_memory
 from mskd.training.settings import AugmentationSettings
 
-# (patch, channels, labels)
-SHAPES = {
-    "3D 128 x 128 x 128": ((128, 128, 128), 1, 3),
-    "3D 96 x 96 x 96, 14 labels": ((96, 96, 96), 1, 14),
-    "3D 64 x 128 x 128, 4 channels": ((64, 128, 128), 4, 3),
-    "2D 256 x 256": ((256, 256), 1, 3),
-}
-ROTATION, ZOOM = 30.0, (0.7, 1.4)
+RESULTS = Path(__file__).resolve().parent / "results" / "speed"
+PATCHES = ((128, 128, 128), (64, 192, 160), (256, 256), (512, 512))
+CHANNELS = (1, 4)
+LABELS = (3, 14)
 SPATIAL = 1 - 0.8 * 0.8
-"""nnU-Net rotates a fifth of the samples, and scales a fifth."""
+BATCH = {2: 12, 3: 2}
+SECONDS = {"round": 3.0, "rounds": 15}
+
+Make = Callable[[int], object]
 
 
-def volume(channels: int, labels: int, side: int = 192) -> PreparedCase:
-    """Boxes of labels in noise."""
-    rng = np.random.default_rng(0)
-    mask = np.zeros((side,) * 3, np.uint8)
-    for value in range(1, labels + 1):
-        for _ in range(6):
-            low = rng.integers(0, side - 50, 3)
-            size = rng.integers(20, 50, 3)
-            mask[tuple(slice(a, a + s) for a, s in zip(low, size, strict=True))] = value
-    image = rng.normal(size=(channels, *mask.shape)).astype(np.float32) + mask / labels
-    return PreparedCase("volume", image.astype(np.float32), mask, (1.0, 1.0, 1.0), {})
+def angle_of(patch: tuple[int, ...]) -> float:
+    """nnU-Net's largest rotation in degrees for isotropic voxels."""
+    if len(patch) == 3:
+        return 30.0
+    return 15.0 if max(patch) / min(patch) > 1.5 else 180.0
 
 
-def ours(case: PreparedCase, patch: tuple[int, ...]) -> Callable[[int], Any]:
+def initial_patch(patch: tuple[int, ...]) -> tuple[int, ...]:
+    """The patch that nnU-Net cuts out before it rotates: ``get_patch_size`` with the scale range (0.85, 1.25)."""
+    angle = min(np.pi / 2, np.deg2rad(angle_of(patch)))
+    corner = np.array(patch, float)
+    largest = corner.copy()
+    for first, second in itertools.combinations(range(len(patch)), 2):
+        turn = np.eye(len(patch))
+        turn[[first, second], [first, second]] = np.cos(angle)
+        # the signs of acvl_utils' rotation matrices about x, y and z
+        sign = -1.0 if (first, second) == (0, 2) else 1.0
+        turn[first, second], turn[second, first] = -sign * np.sin(angle), sign * np.sin(angle)
+        largest = np.maximum(largest, np.abs(corner @ turn))
+    return tuple(int(side) for side in largest / 0.85)
+
+
+def make_case(patch: tuple[int, ...], channels: int, labels: int) -> PreparedCase:
+    """Smooth organs, most of it background, in a volume that holds the larger patch."""
+    size = (8, *initial_patch(patch)) if len(patch) == 2 else initial_patch(patch)
+    size = tuple(side + 20 if axis else side for axis, side in enumerate(size))
+    generator = torch.Generator().manual_seed(0)
+    fields = torch.rand((1, labels + 1, 4, 8, 8), generator=generator)
+    fields[:, 0] += 0.35
+    organs = F.interpolate(fields, size=size, mode="trilinear").argmax(1)[0].to(torch.uint8).numpy()
+    image = np.random.default_rng(0).standard_normal((channels, *size), dtype=np.float32) + organs
+    foreground = {value: np.argwhere(organs == value)[::100] for value in np.unique(organs).tolist() if value}
+    return PreparedCase("case", image, organs, (1.0, 1.0, 1.0), foreground)
+
+
+def ours(case: PreparedCase, patch: tuple[int, ...]) -> tuple[Make, Make]:
+    """index -> batch from the case; index -> batch from crops that were drawn before."""
     settings = AugmentationSettings(
         spatial=SPATIAL,
-        rotation=180.0 if len(patch) == 2 else ROTATION,
-        scale=ZOOM,
+        rotation=angle_of(patch),
+        scale=(0.7, 1.4),
         mirror=("x", "y", "z"),
         noise=0.1,
         blur=0.2,
@@ -80,128 +99,177 @@ def ours(case: PreparedCase, patch: tuple[int, ...]) -> Callable[[int], Any]:
         gamma=0.3,
         gamma_inverted=0.1,
     )
-    sampler = PatchSampler([case], patch, settings, 0.0, seed=0)
-    return lambda index: augment(sampler.draw(0, range(index, index + 1)))
+    sampler = PatchSampler([case], patch, settings, 1 / 3, 0)
+    size = range(BATCH[len(patch)])
+    return lambda index: augment(sampler.draw(index, size)), lambda index: sampler.draw(index, size)
 
 
-def theirs(case: PreparedCase, patch: tuple[int, ...]) -> Callable[[int], Any]:
-    angle = np.deg2rad(180.0 if len(patch) == 2 else ROTATION)
-    contrast, gamma = BGContrast((0.75, 1.25)), BGContrast((0.7, 1.5))
-    transforms = _nnunet(patch, (-angle, angle), contrast, gamma)
+def theirs(case: PreparedCase, patch: tuple[int, ...]) -> tuple[Make, Make]:
+    """index -> samples from the case; index -> samples cropped only."""
+    from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+
+    transforms = nnunet_transforms(patch)
+    initial, dim = initial_patch(patch), len(patch)
     rng = np.random.default_rng(0)
-    # What nnU-Net cuts, so that a rotated patch finds its corners filled.
-    sides = case.image.shape[-len(patch) :]
-    reach = tuple(min(size, int(np.ceil(side * 1.4))) for side, size in zip(patch, sides, strict=True))
+    labels = case.labels[None]  # type: ignore[index]
 
-    def sample(index: int) -> Any:
-        image, labels = case.image, case.labels
-        if len(patch) == 2:
-            plane = int(rng.integers(image.shape[1]))
-            image, labels = image[:, plane], labels[plane]
-        low = [int(rng.integers(size - side + 1)) for side, size in zip(reach, labels.shape, strict=True)]
-        box = tuple(slice(a, a + s) for a, s in zip(low, reach, strict=True))
-        cut = torch.from_numpy(image[(slice(None), *box)].copy())
-        truth = torch.from_numpy(labels[box][None].astype(np.int16))
-        return transforms(image=cut, segmentation=truth)
+    def cropped() -> dict[str, torch.Tensor]:
+        low = [int(rng.integers(0, side - want + 1)) for side, want in zip(labels.shape[-dim:], initial, strict=True)]
+        box = [[first, first + want] for first, want in zip(low, initial, strict=True)]
+        slices = [int(rng.integers(0, labels.shape[1]))] if dim == 2 else []
+        image, mask = (part[:, slices[0]] if slices else part for part in (case.image, labels))
+        return {
+            "image": torch.from_numpy(crop_and_pad_nd(image, box, 0)).float(),
+            "segmentation": torch.from_numpy(crop_and_pad_nd(mask, box, -1, cast_cropped_to=np.int16)).to(torch.int16),
+        }
 
-    return sample
+    def stacked(samples: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
+        return [torch.stack([sample[key] for sample in samples]) for key in ("image", "segmentation")]
+
+    size = range(BATCH[dim])
+    return lambda _: stacked([transforms(**cropped()) for _ in size]), lambda _: [cropped() for _ in size]
 
 
-def _nnunet(
-    patch: tuple[int, ...], angles: tuple[float, float], contrast: RandomScalar, gamma: RandomScalar
-) -> BasicTransform:
-    """The list of nnU-Net v2's default trainer."""
+def nnunet_transforms(patch: tuple[int, ...]) -> Callable[..., dict[str, torch.Tensor]]:
+    """The default training transforms of nnU-Net 2.8.1 without deep supervision, its measured blur warmed up."""
+    from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+    from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
+    from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+    from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+    from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+    from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+    from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+    from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+    from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+    from batchgeneratorsv2.transforms.utils.random import RandomTransform
+    from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+
+    angle = np.deg2rad(angle_of(patch))
+    blur = GaussianBlurTransform((0.5, 1.0), False, False, p_per_channel=0.5, benchmark=True)
     spatial = SpatialTransform(
         patch,
         patch_center_dist_from_border=0,
         random_crop=False,
         p_elastic_deform=0,
         p_rotation=0.2,
-        rotation=angles,
+        rotation=(-angle, angle),
         p_scaling=0.2,
-        scaling=ZOOM,
+        scaling=(0.7, 1.4),
         p_synchronize_scaling_across_axes=1,
         bg_style_seg_sampling=False,
+        border_mode_seg="constant",
+        padding_value_seg=-1,
     )
-    changes = [
-        (GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True), 0.1),
-        (
-            GaussianBlurTransform(
-                blur_sigma=(0.5, 1.0),
-                synchronize_channels=False,
-                synchronize_axes=False,
-                p_per_channel=0.5,
-                benchmark=True,
-            ),
-            0.2,
-        ),
-        (MultiplicativeBrightnessTransform(contrast, synchronize_channels=False, p_per_channel=1), 0.15),
-        (ContrastTransform(contrast, preserve_range=True, synchronize_channels=False, p_per_channel=1), 0.15),
-        (
-            SimulateLowResolutionTransform(
-                scale=(0.5, 1),
-                synchronize_channels=False,
-                synchronize_axes=True,
-                ignore_axes=None,
-                allowed_channels=None,
-                p_per_channel=0.5,
-            ),
-            0.25,
-        ),
-        (GammaTransform(gamma, p_invert_image=1, synchronize_channels=False, p_per_channel=1, p_retain_stats=1), 0.1),
-        (GammaTransform(gamma, p_invert_image=0, synchronize_channels=False, p_per_channel=1, p_retain_stats=1), 0.3),
-    ]
-    random = [RandomTransform(change, apply_probability=share) for change, share in changes]
-    return ComposeTransforms([spatial, *random, MirrorTransform(allowed_axes=tuple(range(len(patch))))])
+    factor, exponent = BGContrast((0.75, 1.25)), BGContrast((0.7, 1.5))
+    low = SimulateLowResolutionTransform((0.5, 1), False, True, None, None, p_per_channel=0.5)
+    for _ in range(20):
+        blur(image=torch.rand(1, *patch))
+    return ComposeTransforms(
+        [
+            spatial,
+            RandomTransform(GaussianNoiseTransform((0, 0.1), 1, True), 0.1),
+            RandomTransform(blur, 0.2),
+            RandomTransform(MultiplicativeBrightnessTransform(factor, False, 1), 0.15),
+            RandomTransform(ContrastTransform(factor, True, False, 1), 0.15),
+            RandomTransform(low, 0.25),
+            RandomTransform(GammaTransform(exponent, 1, False, 1, 1), 0.1),
+            RandomTransform(GammaTransform(exponent, 0, False, 1, 1), 0.3),
+            MirrorTransform(tuple(range(len(patch)))),
+            RemoveLabelTansform(-1, 0),
+        ]
+    )
 
 
-def compare(patch: tuple[int, ...], channels: int, labels: int, rounds: int, samples: int) -> dict[str, Any]:
-    """Median processor seconds of a sample on both sides, in turns, and the median of the ratios of the turns."""
-    case = volume(channels, labels)
-    sides = {"mskd": ours(case, patch), "batchgeneratorsv2": theirs(case, patch)}
-    spent: dict[str, list[float]] = {name: [] for name in sides}
-    for sample in sides.values():
+def compare(patch: tuple[int, ...], channels: int, labels: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """CPU milliseconds per sample of both sides, with cropping and of cropping alone, and the ratio of the rounds."""
+    case = make_case(patch, channels, labels)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    sides = {"nnunet": theirs(case, patch), "mskd": ours(case, patch)}
+    batches = {}
+    for name, (whole, crop) in sides.items():
         for index in range(3):
-            sample(10_000 + index)
+            whole(1 << 30 | index), crop(1 << 30 | index)
+        once = max(timed(whole, range(1 << 29, (1 << 29) + 6)) / 6, 1e-5)
+        batches[name] = max(2, round(seconds / once))
+    per_sample: dict[str, list[float]] = {key: [] for key in ("nnunet", "mskd", "nnunet_crop", "mskd_crop")}
     for turn in range(rounds):
-        for name, sample in sides.items():
-            start = time.process_time()
-            for index in range(samples):
-                sample(turn * samples + index)
-            spent[name].append((time.process_time() - start) / samples)
-    ratios = [b / a for a, b in zip(spent["mskd"], spent["batchgeneratorsv2"], strict=True)]
+        for name, (whole, crop) in sides.items():
+            count = batches[name]
+            scale = 1000 / BATCH[len(patch)]
+            per_sample[name].append(scale * timed(whole, range(turn * count, (turn + 1) * count)) / count)
+            per_sample[f"{name}_crop"].append(scale * timed(crop, range(turn * 3, turn * 3 + 3)) / 3)
+    ratios = [a / b for a, b in zip(per_sample["nnunet"], per_sample["mskd"], strict=True)]
     return {
-        "milliseconds": {name: round(1000 * statistics.median(times), 2) for name, times in spent.items()},
-        "times_faster": round(statistics.median(ratios), 2),
-        "times_faster_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "patch": patch,
+        "channels": channels,
+        "labels": labels,
+        "milliseconds_per_sample": {name: round(median(values), 3) for name, values in per_sample.items()},
+        "samples_per_round": {name: count * BATCH[len(patch)] for name, count in batches.items()},
+        "ratio_median": round(median(ratios), 2),
+        "ratio_smallest": round(min(ratios), 2),
+        "ratio_largest": round(max(ratios), 2),
+        "ratio_of_sums": round(sum(per_sample["nnunet"]) / sum(per_sample["mskd"]), 2),
     }
+
+
+def timed(make: Make, indices: range) -> float:
+    """CPU seconds of this process."""
+    before = time.process_time()
+    for index in indices:
+        make(index)
+    return time.process_time() - before
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--samples", type=int, default=12, help="samples a turn")
-    parser.add_argument("--keep-memory", action="store_true", help="tell glibc to keep freed memory, for both sides")
+    parser.add_argument("--seconds", type=float, default=3.0, help="CPU time of one side in one round")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--output", type=Path, default=RESULTS / "augmentation.json")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.keep_memory:
-        keep_freed_memory()
-    results = {}
-    for name, (patch, channels, labels) in SHAPES.items():
-        results[name] = compare(patch, channels, labels, options.rounds, options.samples)
-        print(name, json.dumps(results[name]), flush=True)
-    about = {
-        "command": "python Testing/benchmarks/augmentation.py" + (" --keep-memory" if options.keep_memory else ""),
-        "what": "processor time of one augmented sample in one thread, medians of interleaved turns",
-        "rounds": options.rounds,
-        "samples_a_round": options.samples,
-        "kept_memory": options.keep_memory,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, no GPU",
-        "versions": {name: version(name) for name in ("torch", "numpy", "batchgeneratorsv2")},
-        "results": results,
+    if options.one:
+        row = json.loads(options.one)
+        if row.pop("keep_freed_memory"):
+            keep_freed_memory()
+        print(json.dumps(compare(**row, seconds=options.seconds, rounds=options.rounds)))
+        return
+    rows = []
+    for patch, channels, labels, keep in itertools.product(PATCHES, CHANNELS, LABELS, (True, False)):
+        row = {"patch": patch, "channels": channels, "labels": labels, "keep_freed_memory": keep}
+        command = [sys.executable, __file__, "--seconds", str(options.seconds), "--rounds", str(options.rounds)]
+        done = subprocess.run([*command, "--one", json.dumps(row)], check=True, capture_output=True, text=True)
+        rows.append({**row, **json.loads(done.stdout.splitlines()[-1])})
+        print({key: value for key, value in rows[-1].items() if key != "samples_per_round"}, flush=True)
+    write(options.output, rows)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """The table, and all that it depends on."""
+    libraries = ("torch", "numpy", "batchgeneratorsv2", "acvl-utils", "mskd")
+    result = {
+        "schema": "mskd-speed",
+        "command": " ".join(["python", "Testing/benchmarks/augmentation.py", *sys.argv[1:]]),
+        "machine": machine(),
+        "versions": {"python": sys.version.split()[0], **{name: installed(name) for name in libraries}},
+        "threads": 1,
+        "rows": rows,
     }
-    options.output.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'unknown CPU'}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def installed(name: str) -> str:
+    import mskd
+
+    return mskd.__version__ if name == "mskd" else version(name)
 
 
 if __name__ == "__main__":

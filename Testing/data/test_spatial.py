@@ -112,13 +112,13 @@ def test_zoom_above_one_enlarges() -> None:
     image = np.zeros((1, 21, 21, 21), np.float32)
     image[0, 8:13, 8:13, 8:13] = 1
     matrix = random_matrix(np.random.default_rng(0), (1, 1, 1), 0, (1.5, 1.5))
-    placement = place(np.full(3, 10.0), (21,) * 3, (21,) * 3, matrix, None, ())
+    placement = place((10.0,) * 3, (21,) * 3, (21,) * 3, matrix, None, ())
     found, _, _ = warp(cut(image, placement.low, placement.high), None, None, placement, (21,) * 3)
     assert found.sum() / image.sum() == pytest.approx(1.5**3, rel=0.15)
 
 
 def test_a_box_outside_the_volume_is_padding() -> None:
     image = torch.arange(24, dtype=torch.float32).reshape(1, 4, 6).numpy()
-    found = cut(image, np.array([-1, 4]), np.array([3, 8]), outside=-5)
+    found = cut(image, (-1, 4), (3, 8), outside=-5)
     assert torch.equal(found[0, 0], torch.full((4,), -5.0))
     assert found[0, 1].tolist() == [4.0, 5.0, -5.0, -5.0]

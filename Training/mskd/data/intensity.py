@@ -67,14 +67,20 @@ def blur(channel: Tensor, numbers: Sequence[float]) -> None:
 
 
 def _filter(channel: Tensor, axis: int, kernel: Sequence[float]) -> None:
-    size = channel.shape[axis]
-    index = torch.arange(-REACH, size + REACH, device=channel.device).remainder(max(1, 2 * size - 2))
-    index = torch.minimum(index, 2 * size - 2 - index)
-    padded = channel.index_select(axis, index)
-    channel.copy_(padded.narrow(axis, REACH, size)).mul_(kernel[REACH])
-    for step in range(1, REACH + 1):
-        pair = padded.narrow(axis, REACH - step, size) + padded.narrow(axis, REACH + step, size)
-        channel.add_(pair, alpha=kernel[REACH + step])
+    """Convolve along one axis of a contiguous tensor, mirrored at the rim."""
+    shape = list(channel.shape)
+    size, shape[axis] = shape[axis], shape[axis] + 2 * REACH
+    padded = channel.new_empty(shape)
+    padded.narrow(axis, REACH, size).copy_(channel)
+    for place in (*range(-REACH, 0), *range(size, size + REACH)):
+        mirrored = abs(place) % (2 * size - 2)
+        padded.select(axis, place + REACH).copy_(channel.select(axis, min(mirrored, 2 * size - 2 - mirrored)))
+    row, stride = padded.view(-1), padded.stride(axis)  # as one long row: what it mixes beyond the rim is left out
+    length = len(row) - 2 * REACH * stride
+    total = row[:length] * kernel[0]
+    for step in range(1, 2 * REACH + 1):
+        total.add_(row[step * stride : step * stride + length], alpha=kernel[step])
+    channel.copy_(total.as_strided(channel.shape, padded.stride()))
 
 
 def brightness(channel: Tensor, numbers: Sequence[float]) -> None:
@@ -107,7 +113,7 @@ def gamma(channel: Tensor, numbers: Sequence[float]) -> None:
     width = high - low if abs(high - low) > TINY else TINY
     unit = channel.sub_(low).mul_(1 / width)
     mean, spread = _mean_and_spread(unit)
-    unit.clamp_(0, 1).log_().mul_(abs(exponent)).exp_()
+    unit.log_().mul_(abs(exponent)).exp_()
     bent_mean, bent_spread = _mean_and_spread(unit)
     factor = spread / max(bent_spread, TINY)
     unit.mul_(factor * width).add_(low + width * (mean - bent_mean * factor))
@@ -137,7 +143,7 @@ CHANGES: dict[str, Change] = {
     "brightness": Change(_factors(0.75, 1.25), brightness),
     "contrast": Change(_factors(0.75, 1.25), contrast),
     "low_resolution": Change(
-        lambda rng, thin, dim: np.where(np.isin(range(dim), thin), rng.uniform(0.5, 1), 1.0).tolist(),
+        lambda rng, thin, dim: [zoom if axis in thin else 1.0 for zoom in [rng.uniform(0.5, 1)] for axis in range(dim)],
         low_resolution,
         share=0.5,
     ),

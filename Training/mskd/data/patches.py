@@ -147,33 +147,33 @@ class PatchSampler:
             self.values if self.swaps and mirrored else None,
         )
 
-    def _voxel(self, case: PreparedCase, rng: np.random.Generator) -> np.ndarray:
+    def _voxel(self, case: PreparedCase, rng: np.random.Generator) -> list[int]:
         """The voxel that the patch should show: one of a random class, or any."""
         if case.foreground and rng.random() < self.foreground:
             values = sorted(case.foreground)
             voxels = case.foreground[values[rng.integers(len(values))]]
-            return np.asarray(voxels[rng.integers(len(voxels))])
-        return np.array([rng.integers(side) for side in case.image.shape[1:]])
+            return voxels[rng.integers(len(voxels))].tolist()
+        return [int(rng.integers(side)) for side in case.image.shape[1:]]
 
-    def _centre(self, voxel: np.ndarray, size: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    def _centre(self, voxel: Sequence[int], size: Sequence[int], rng: np.random.Generator) -> list[float]:
         """Where the patch's middle lies: it stays inside a larger volume, and moves freely around a smaller one."""
-        middle = (np.asarray(size) - 1) / 2
-        slack = (np.asarray(size) - np.asarray(self.patch)) / 2
-        inside = np.clip(voxel, middle - slack.clip(0), middle + slack.clip(0))
-        free = middle + rng.uniform(-1, 1, len(middle)) * np.abs(slack)
-        return np.where(slack > 0, inside, free)
+        centre = []
+        for wanted, whole, side in zip(voxel, size, self.patch, strict=True):
+            middle, slack, free = (whole - 1) / 2, (whole - side) / 2, rng.uniform(-1, 1)
+            inside = min(max(wanted, middle - slack), middle + slack)
+            centre.append(inside if slack > 0 else middle + free * abs(slack))
+        return centre
 
     def _placement(
-        self, centre: np.ndarray, size: Sequence[int], spacing: Sequence[float], rng: np.random.Generator
+        self, centre: Sequence[float], size: Sequence[int], spacing: Sequence[float], rng: np.random.Generator
     ) -> tuple[Placement, bool]:
         """Where the patch comes from, and whether left and right were mirrored."""
-        settings, dim = self.augmentation, len(self.patch)
-        matrix, displacement = np.eye(dim), None
+        settings, matrix, displacement = self.augmentation, None, None
         if settings is not None and rng.random() < settings.spatial:
             matrix = random_matrix(rng, spacing, settings.rotation, settings.scale)
             displacement = random_displacement(rng, spacing, settings.elastic) if settings.elastic else None
         flips = [] if settings is None else [AXES[axis] for axis in settings.mirror if rng.random() < 0.5]
-        flips = [axis for axis in flips if -axis <= dim]
+        flips = [axis for axis in flips if -axis <= len(self.patch)]
         return place(centre, self.patch, size, matrix, displacement, tuple(flips)), self.left_right in flips
 
     def _changes(
@@ -186,7 +186,7 @@ class PatchSampler:
         return tuple((name, draw_change(CHANGES[name], rng, channels, thin, dim)) for name in chosen)
 
 
-def _cut_logits(logits: np.ndarray, low: np.ndarray, high: np.ndarray) -> Tensor:
+def _cut_logits(logits: np.ndarray, low: Sequence[int], high: Sequence[int]) -> Tensor:
     background = cut(logits[:1], low, high, OUTSIDE_LOGIT)
     return torch.cat([background, cut(logits[1:], low, high)])
 
@@ -208,9 +208,8 @@ def augment(crops: Crops) -> Batch:
             apply_change(CHANGES[name], images[index], numbers)
         if labels is not None and mask is not None:
             labels[index] = mask
-            unknown = mask == IGNORE
-            if unknown.any():
-                labels[index].masked_fill_(unknown, -1)
+            if mask.max() == IGNORE:
+                labels[index].masked_fill_(mask == IGNORE, -1)
         if logits is not None and taught is not None:
             logits[index] = taught
     return Batch(images, labels, tuple(sample.case for sample in samples), logits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +31,9 @@ class Placement:
         flips: Axes, -dim to -1, along which the box is mirrored to give the patch; empty where there is a matrix.
     """
 
-    low: np.ndarray
-    high: np.ndarray
-    centre: np.ndarray
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    centre: tuple[float, ...]
     matrix: np.ndarray | None
     displacement: np.ndarray | None = None
     flips: tuple[int, ...] = ()
@@ -52,17 +53,16 @@ def random_matrix(
         spacing: mm per voxel along each axis; with unequal spacing a voxel rotation alone would shear the anatomy.
     """
     dim, thin = len(spacing), thin_axes(spacing)
-    rotation, zoom = np.eye(dim), np.eye(dim)
+    matrix = np.eye(dim)
     for place, first in enumerate(thin):
         for second in thin[place + 1 :]:
-            angle = np.deg2rad(rng.uniform(-degrees, degrees))
+            angle = math.radians(rng.uniform(-degrees, degrees))
             plane = np.eye(dim)
-            plane[[first, second], [first, second]] = np.cos(angle)
-            plane[first, second], plane[second, first] = -np.sin(angle), np.sin(angle)
-            rotation = rotation @ plane
-    zoom[thin, thin] = 1 / either_side_of_one(rng, *scale)
-    millimetres = np.diag(spacing)
-    return np.linalg.inv(millimetres) @ rotation @ millimetres @ zoom
+            plane[first, first] = plane[second, second] = math.cos(angle)
+            plane[first, second], plane[second, first] = -math.sin(angle), math.sin(angle)
+            matrix = matrix @ plane
+    matrix[:, thin] /= either_side_of_one(rng, *scale)
+    return matrix * np.divide.outer(np.reciprocal(spacing), np.reciprocal(spacing))
 
 
 def either_side_of_one(rng: np.random.Generator, low: float, high: float) -> float:
@@ -72,15 +72,16 @@ def either_side_of_one(rng: np.random.Generator, low: float, high: float) -> flo
 
 def random_displacement(rng: np.random.Generator, spacing: Sequence[float], largest: float) -> np.ndarray:
     """Control points of a smooth field along the thin axes, each at most ``largest`` voxels of the finest away."""
-    reach = np.where(np.isin(range(len(spacing)), thin_axes(spacing)), largest * min(spacing) / np.asarray(spacing), 0)
-    return np.stack([rng.uniform(-side, side, (ELASTIC_GRID,) * len(spacing)) for side in reach]).astype(np.float32)
+    thin, shape = thin_axes(spacing), (ELASTIC_GRID,) * len(spacing)
+    reach = [largest * min(spacing) / side if axis in thin else 0.0 for axis, side in enumerate(spacing)]
+    return np.stack([rng.uniform(-side, side, shape) for side in reach]).astype(np.float32)
 
 
 def place(
-    centre: np.ndarray,
+    centre: Sequence[float],
     patch: Sequence[int],
     size: Sequence[int],
-    matrix: np.ndarray,
+    matrix: np.ndarray | None,
     displacement: np.ndarray | None,
     flips: tuple[int, ...],
 ) -> Placement:
@@ -88,36 +89,50 @@ def place(
 
     Outside the volume one voxel of padding is enough for the box, since everything beyond is the same.
     """
-    half = (np.asarray(patch) - 1) / 2
-    if displacement is None and np.array_equal(matrix, np.eye(len(patch))):
-        low = np.round(centre - half).astype(int)
-        return Placement(low, low + np.asarray(patch), half, None, None, flips)
-    mirror = np.ones(len(patch))
-    mirror[list(flips)] = -1
-    along = (matrix == np.eye(len(patch))).all(1)  # voxel by voxel along a thick axis: none are mixed
-    centre = np.where(along, np.round(centre - half) + half, centre)
-    reach = np.abs(matrix) @ half
+    dim = len(patch)
+    half = [(side - 1) / 2 for side in patch]
+    starts = [round(middle - reach) for middle, reach in zip(centre, half, strict=True)]
+    if matrix is None:
+        ends = [start + side for start, side in zip(starts, patch, strict=True)]
+        return Placement(tuple(starts), tuple(ends), tuple(half), None, None, flips)
+    rows = np.abs(matrix)
+    far = (rows @ half).tolist()
     if displacement is not None:
-        reach = reach + np.abs(displacement).reshape(len(patch), -1).max(1)
-        displacement = np.flip(displacement, flips).copy() if flips else displacement
-    low = np.clip(np.floor(centre - reach).astype(int), -1, np.asarray(size) - 1)
-    high = np.clip(np.floor(centre + reach).astype(int) + 2, low + 2, np.asarray(size) + 1)
-    return Placement(low, high, centre - low, matrix * mirror, displacement)
+        far = [reach + float(np.abs(control).max()) for reach, control in zip(far, displacement, strict=True)]
+        displacement = np.flip(displacement, flips).copy()
+    low, high, middles = [], [], []
+    for axis, side in enumerate(size):
+        # along a thick axis patch voxels lie on voxels, so that no slices are mixed
+        whole = matrix[axis, axis] == 1 and rows[axis].sum() == 1
+        middle = starts[axis] + half[axis] if whole else centre[axis]
+        low.append(min(max(math.floor(middle - far[axis]), -1), side - 1))
+        high.append(max(min(math.floor(middle + far[axis]) + 2, side + 1), low[axis] + 2))
+        middles.append(middle - low[axis])
+    mirror = [-1.0 if axis - dim in flips else 1.0 for axis in range(dim)]
+    return Placement(tuple(low), tuple(high), tuple(middles), matrix * mirror, displacement)
 
 
-def cut(array: np.ndarray, low: np.ndarray, high: np.ndarray, outside: float = 0) -> Tensor:
-    """The box ``[low, high)`` of ``[..., *spatial]`` as a tensor of its own, ``outside`` beyond the volume."""
+def cut(array: np.ndarray, low: Sequence[int], high: Sequence[int], outside: float = 0) -> Tensor:
+    """The box ``[low, high)`` of ``[..., *spatial]``, ``outside`` beyond the volume.
+
+    A file is read; of an array in memory it is a view, which nobody may write to.
+    """
     size = array.shape[-len(low) :]
-    first, last = np.clip(low, 0, size), np.clip(high, 0, size)
+    first = [min(max(start, 0), side) for start, side in zip(low, size, strict=True)]
+    last = [min(max(end, 0), side) for end, side in zip(high, size, strict=True)]
     inside = array[_box(first, last)]
-    if np.array_equal(first, low) and np.array_equal(last, high):
-        return torch.from_numpy(np.array(inside))
-    result = np.full((*array.shape[: -len(low)], *(high - low)), outside, array.dtype)
-    result[_box(first - low, last - low)] = inside
+    if first == list(low) and last == list(high):
+        in_memory = inside.flags.writeable and not isinstance(inside, np.memmap)
+        return torch.from_numpy(inside if in_memory else np.array(inside))
+    box = [end - start for start, end in zip(low, high, strict=True)]
+    result = np.full((*array.shape[: -len(low)], *box), outside, array.dtype)
+    result[_box([a - b for a, b in zip(first, low, strict=True)], [a - b for a, b in zip(last, low, strict=True)])] = (
+        inside
+    )
     return torch.from_numpy(result)
 
 
-def _box(low: np.ndarray, high: np.ndarray) -> tuple[Any, ...]:
+def _box(low: Sequence[int], high: Sequence[int]) -> tuple[Any, ...]:
     return (..., *(slice(first, last) for first, last in zip(low, high, strict=True)))
 
 
@@ -126,14 +141,14 @@ class Coordinates:
 
     def __init__(self, placement: Placement, patch: Sequence[int], device: torch.device) -> None:
         assert placement.matrix is not None
-        self.limits = [
-            float(np.nextafter(np.float32(side - 1), np.float32(0))) for side in placement.high - placement.low
+        box = [end - start for start, end in zip(placement.low, placement.high, strict=True)]
+        self.limits = [float(np.nextafter(np.float32(side - 1), np.float32(0))) for side in box]
+        terms = [
+            np.multiply.outer(column, np.arange(side) - (side - 1) / 2)
+            for column, side in zip(placement.matrix.T, patch, strict=True)
         ]
-        offsets = [torch.arange(side, device=device) - (side - 1) / 2 for side in patch]
-        matrix, centre = placement.matrix.tolist(), placement.centre.tolist()
-        self.terms = [[row[k] * offset for k, offset in enumerate(offsets)] for row in matrix]
-        for terms, middle in zip(self.terms, centre, strict=True):
-            terms[0] += middle
+        terms[0] += np.asarray(placement.centre)[:, None]
+        self.terms = [torch.from_numpy(term.astype(np.float32)).to(device) for term in terms]
         self.shift: Tensor | None = None
         if placement.displacement is not None:
             mode = "bilinear" if len(patch) == 2 else "trilinear"
@@ -143,11 +158,12 @@ class Coordinates:
     def __call__(self, planes: slice) -> list[Tensor]:
         """One tensor ``[planes, ...]`` an axis, kept within the box: everything beyond its rim equals the rim."""
         found = []
-        for axis, (first, *others) in enumerate(self.terms):
-            total = first[planes].reshape(-1, *(1,) * len(others))
-            for index, term in enumerate(others):
-                total = total + term.reshape(-1, *(1,) * (len(others) - index - 1))
+        for axis, limit in enumerate(self.limits):
+            total, *others = (term[axis] for term in self.terms)
+            total = total[planes]
+            for other in others:
+                total = total.unsqueeze(-1) + other
             if self.shift is not None:
                 total += self.shift[axis, planes]
-            found.append(total.clamp_(0, self.limits[axis]))
+            found.append(total.clamp_(0, limit))
         return found

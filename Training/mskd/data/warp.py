@@ -31,21 +31,23 @@ def warp(
         The same with ``patch`` in place of ``box``; logits in float32.
     """
     coordinates = Coordinates(placement, patch, image.device)
-    sources = [_Grid(group) for group in image.split(GROUP)]
     moved = image.new_empty((len(image), *patch))
-    voter = None if labels is None else _Voter(labels)
-    voted = None if labels is None else labels.new_empty(tuple(patch))
-    teacher = [] if logits is None else [_Grid(group.float()) for group in logits.split(GROUP)]
+    jobs = [(_Grid(image[group]), moved[group]) for group in _groups(len(image))]
     taught = None if logits is None else moved.new_empty((len(logits), *patch))
+    if logits is not None and taught is not None:
+        jobs += [(_Grid(logits[group].float()), taught[group]) for group in _groups(len(logits))]
+    voter = None if labels is None else _Voter(labels, patch)
     for planes in slabs(patch, image.device):
         where = coordinates(planes)
-        for index, source in enumerate(sources):
-            moved[GROUP * index : GROUP * (index + 1), planes] = source(where)
-        for index, source in enumerate(teacher):
-            taught[GROUP * index : GROUP * (index + 1), planes] = source(where)  # type: ignore[index]
-        if voter is not None and voted is not None:
-            voted[planes] = voter(where)
-    return moved, voted, taught
+        for grid, result in jobs:
+            grid(where, result[:, planes])
+        if voter is not None:
+            voter.look(where, planes)
+    return moved, None if voter is None else voter.vote(), taught
+
+
+def _groups(channels: int) -> list[slice]:
+    return [slice(first, first + GROUP) for first in range(0, channels, GROUP)]
 
 
 def slabs(patch: Sequence[int], device: torch.device) -> Iterator[slice]:
@@ -86,69 +88,82 @@ class _Grid:
         strides = ((self.across + 1) * self.channels * width, 1)
         self.source = tiles.as_strided((1, 2 * self.channels, *self.size), (0, width, *strides))
 
-    def __call__(self, where: list[Tensor]) -> Tensor:
-        """Values ``[C, ...]`` at these coordinates."""
+    def __call__(self, where: list[Tensor], result: Tensor) -> None:
+        """Write the values ``[C, ...]`` at these coordinates to ``result``."""
         if not self.mosaic:
-            sizes = reversed(self.box)
-            scaled = [axis * (2 / (side - 1)) - 1 for axis, side in zip(reversed(where), sizes, strict=True)]
-            return F.grid_sample(self.source, torch.stack(scaled, -1)[None], align_corners=True)[0]
+            result.copy_(F.grid_sample(self.source, _grid_of(where, self.box), align_corners=True)[0])
+            return
         z, y, x = where
         below = z.floor()
         down = (below * (1 / self.across)).floor_()
         across = torch.sub(below, down, alpha=self.across)
-        picture = z.new_empty((1, z.shape[0] * z.shape[1], z.shape[2], 2))
-        column, row = picture.view(*z.shape, 2).unbind(-1)
-        height, width = self.box[1:]
-        torch.sub(torch.add(x, across, alpha=self.channels * width).mul_(2 / (self.size[1] - 1)), 1, out=column)
-        torch.sub(torch.add(y, down, alpha=height).mul_(2 / (self.size[0] - 1)), 1, out=row)
-        pair = F.grid_sample(self.source, picture, align_corners=True).view(2, self.channels, *z.shape)
-        return torch.lerp(pair[0], pair[1], z - below)
+        row = torch.add(y, down, alpha=self.box[1])
+        column = torch.add(x, across, alpha=self.channels * self.box[2])
+        grid = _grid_of([row.flatten(0, 1), column.flatten(0, 1)], self.size)
+        pair = F.grid_sample(self.source, grid, align_corners=True)
+        first, second = pair.view(2, self.channels, *z.shape)
+        torch.lerp(first, second, z - below, out=result)
+
+
+def _grid_of(where: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
+    """Coordinates as ``grid_sample`` wants them: the last axis first, voxels 0 to side - 1 counted from -1 to 1."""
+    grid = where[0].new_empty((1, len(sides), *where[0].shape))
+    start = grid.new_tensor(-1.0)
+    for place, (axis, side) in enumerate(zip(reversed(where), reversed(sides), strict=True)):
+        torch.add(start, axis, alpha=2 / (side - 1), out=grid[0, place])
+    return grid.movedim(1, -1)
 
 
 class _Voter:
-    """The label with the largest share of a linear interpolation of all labels ``[*box]``; ties go to the first corner.
+    """The label with the largest share of a linear interpolation of all labels ``[*box]``.
 
     Most cells between eight voxels (in 2D four) hold one label only, and there is nothing to weigh in them. In the
     others the corners vote with their weights, however many labels there are.
     """
 
-    MIXED = -1
+    def __init__(self, labels: Tensor, patch: Sequence[int]) -> None:
+        labels = labels.contiguous()
+        self.strides, self.labels = labels.stride(), labels.flatten()
+        differ = self.labels[:-1] ^ self.labels[1:]  # not zero where the cell that begins at a voxel is mixed
+        for stride in self.strides[-2::-1]:
+            differ = differ[:-stride] | differ[stride:]
+            differ |= self.labels[: len(differ)] ^ self.labels[stride : stride + len(differ)]
+        self.differ = differ
+        self.found = labels.new_empty(tuple(patch))
+        self.undecided: list[tuple[Tensor, ...]] = []
 
-    def __init__(self, labels: Tensor) -> None:
-        self.strides = labels.stride()
-        self.labels = labels.flatten()
-        one, lower = torch.ones((), dtype=torch.bool, device=labels.device), labels
-        for axis in reversed(range(labels.ndim)):
-            size = labels.shape[axis] - 1
-            one = one if one.ndim == 0 else one.narrow(axis, 0, size) & one.narrow(axis, 1, size)
-            one = one & (lower.narrow(axis, 0, size) == lower.narrow(axis, 1, size))
-            lower = lower.narrow(axis, 0, size)
-        cells = labels.short()
-        cells[tuple(slice(side - 1) for side in labels.shape)].masked_fill_(~one, self.MIXED)
-        self.cells = cells.flatten()
-
-    def __call__(self, where: list[Tensor]) -> Tensor:
-        """Labels ``[...]`` uint8 at these coordinates."""
-        corner = [axis.int() for axis in where]
-        first = corner[-1].flatten()
-        for axis, stride in zip(corner[:-1], self.strides, strict=False):
+    def look(self, where: list[Tensor], planes: slice) -> None:
+        """Take down the labels at these coordinates, and what is to be voted on."""
+        cell = [axis.int() for axis in where]
+        first = cell[-1].flatten()
+        for axis, stride in zip(cell[:-1], self.strides, strict=False):
             first = first.add(axis.flatten(), alpha=stride)
-        found = self.cells.index_select(0, first)
-        voters = (found == self.MIXED).nonzero()[:, 0]
-        found[voters] = self._vote(where, corner, first, voters)
-        return found.reshape(where[0].shape).to(torch.uint8)
+        part = self.found[planes].view(-1)
+        torch.index_select(self.labels, 0, first, out=part)
+        voters = self.differ.index_select(0, first).nonzero()[:, 0]
+        shares = [axis.flatten().index_select(0, voters).frac_() for axis in where]
+        before = planes.start * self.found.stride(0)
+        self.undecided.append((voters + before, first.index_select(0, voters), *shares))
 
-    def _vote(self, where: list[Tensor], corner: list[Tensor], first: Tensor, voters: Tensor) -> Tensor:
-        first = first.index_select(0, voters)
-        shares, offsets = [torch.ones_like(first, dtype=torch.float32)], [0]
-        for axis, below, stride in zip(where, corner, self.strides, strict=True):
-            upper = axis.flatten().index_select(0, voters) - below.flatten().index_select(0, voters)
-            shares = [share * part for share in shares for part in (1 - upper, upper)]
-            offsets = [offset + step for offset in offsets for step in (0, stride)]
-        labels = [self.labels.index_select(0, first + offset) for offset in offsets]
-        best, winner = torch.zeros_like(shares[0]), labels[0].short()
-        for label in labels:
-            votes = sum(share * (other == label) for share, other in zip(shares, labels, strict=True))
-            better = votes > best
-            best, winner = torch.where(better, votes, best), torch.where(better, label.short(), winner)
+    def vote(self) -> Tensor:
+        """Labels uint8 ``[*patch]``."""
+        voters, first, *parts = (torch.cat(tensors) for tensors in zip(*self.undecided, strict=True))
+        if len(voters):
+            self.found.view(-1)[voters] = self._winners(first, parts)
+        return self.found
+
+    def _winners(self, first: Tensor, parts: list[Tensor]) -> Tensor:
+        weights, corners = torch.ones_like(parts[0])[None], first[None]
+        for part, stride in zip(parts, self.strides, strict=True):
+            weights = torch.cat([weights * (1 - part), weights * part])
+            corners = torch.cat([corners, corners + stride])
+        labels = self.labels.index_select(0, corners.flatten()).view(corners.shape)
+        low, high = labels.amin(0), labels.amax(0)
+        for_low, for_high = ((weights * (labels == value)).sum(0) for value in (low, high))
+        winner = torch.where(for_high > for_low, high, low)
+        several = (torch.maximum(for_low, for_high) < 0.5).nonzero()[:, 0]  # a third label may have more
+        if len(several):
+            labels, weights = labels[:, several], weights[:, several]
+            votes = (weights * (labels == labels[:, None])).sum(1)
+            winner[several] = labels.gather(0, votes.argmax(0)[None])[0]
         return winner
