@@ -1,4 +1,4 @@
-"""What a run's data give its loop: crops for every step, and the Dice on the validation cases."""
+"""What a run's data give its loop: the crops of every step."""
 
 from __future__ import annotations
 

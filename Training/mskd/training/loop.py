@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mskd.data.patches import Batch
+from mskd.data.patches import Batch, Crops
 from mskd.errors import Cancelled, InputError
 from mskd.events import CancelCheck, Event, Listener
 from mskd.ranks import any_rank, gather
@@ -38,12 +38,6 @@ MOST_SKIPPED = 20
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-class Crops(Protocol):
-    """What is read from the cases of one batch, before it is augmented."""
-
-    def to(self, device: torch.device) -> Any: ...
-
-
 @dataclass(frozen=True)
 class Feed:
     """Where batches come from, and where the network is measured.
@@ -56,7 +50,7 @@ class Feed:
     """
 
     read: Callable[[int, int], Crops]
-    augment: Callable[[Any], Batch]
+    augment: Callable[[Crops], Batch]
     validate: Callable[[nn.Module], Validation]
     show: Callable[[], Mapping[str, np.ndarray]] = dict
 

@@ -140,15 +140,7 @@ def _run(
     nothing = Validation(np.empty((0, len(data.labels))), tuple(label.name for label in data.labels))
     make_manifest(recipe, role, spec, data, teacher, nothing)  # a fault in it must not wait for the last step
     trainer = _trainer(network, teacher, recipe, role, data, device, options)
-    resumed = trainer.checkpoints.load_last() if options.resume else None
-    barrier()
-    if resumed is not None:
-        trainer.load(resumed)
-        if trainer.finished:
-            options.on_event(
-                Event("train", text=f"This run was finished at step {trainer.step}; its model is rewritten.")
-            )
-    elif rank() == 0:
+    if not _resume(trainer, options) and rank() == 0:
         _start(options, recipe, role, teacher, data)
         if plan is not None:
             plan.save(options.output / "plan.json")
@@ -163,6 +155,19 @@ def _run(
         save_package(options.output / "model", manifest, network.cpu(), overwrite=True)
     barrier()
     return open_package(options.output / "model")
+
+
+def _resume(trainer: Trainer, options: RunOptions) -> bool:
+    """Whether the run goes on from a checkpoint; every rank reads it before any of them writes."""
+    state = trainer.checkpoints.load_last() if options.resume else None
+    barrier()
+    if state is None:
+        return False
+    trainer.load(state)
+    if trainer.finished:
+        sentence = f"This run was finished at step {trainer.step}; its model is rewritten."
+        options.on_event(Event("train", text=sentence))
+    return True
 
 
 def _be_deterministic(wanted: bool) -> None:

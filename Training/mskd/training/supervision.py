@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mskd.distillation.taps import Taps
 from mskd.networks import SegmentationNetwork
 from mskd.networks.blocks import CONV
-from mskd.training.losses import segmentation_terms
+from mskd.training.losses import segmentation_loss
 from mskd.training.settings import LossSettings
 
 FEWEST_VOXELS = 8
@@ -58,5 +58,5 @@ class DeepSupervision(nn.Module):
         for depth, logits in enumerate(coarse, start=1):
             size = logits.shape[2:]
             near = F.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
-            parts.append(sum(segmentation_terms(logits, near, self._settings).values()) / 2**depth)
-        return {"supervision": torch.stack([torch.as_tensor(part) for part in parts]).sum()}
+            parts.append(segmentation_loss(logits, near, self._settings) / 2**depth)
+        return {"supervision": torch.stack(parts).sum()}
