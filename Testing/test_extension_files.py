@@ -177,7 +177,7 @@ def test_the_build_installs_every_file(root: Path, tmp_path: Path) -> None:
     compilers = [f"-DCMAKE_{language}_COMPILER_FORCED=ON" for language in ("C", "CXX")]
     compilers += [f"-DCMAKE_{language}_COMPILER={sys.executable}" for language in ("C", "CXX")]
     command = ["cmake", "-S", str(root), "-B", str(tmp_path / "b"), f"-DSlicer_DIR={slicer}", "-DBUILD_TESTING=ON"]
-    done = subprocess.run([*command, *compilers], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *compilers], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     installed = (tmp_path / "b" / "installed.txt").read_text(encoding="utf-8").splitlines()
     assert len(set(installed)) == len(installed)

@@ -124,7 +124,7 @@ def test_the_worker_loads_nothing_heavy(root: Path) -> None:
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": str(root / "Training")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment)
     assert done.stderr == ""
     assert done.stdout.strip() == "[]"
 

@@ -73,7 +73,7 @@ def test_make_says_what_is_missing(root, tmp_path):
             ["make", "demo", f"VENV={tmp_path}/venv", *variables],
             cwd=root,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             env=outside_make(),
         )
@@ -89,7 +89,7 @@ def test_make_says_what_is_missing(root, tmp_path):
 def test_make_installs_the_chosen_torch_first_and_again_only_when_something_changed(root, tmp_path):
     def plan(*variables):
         command = ["make", "--dry-run", "test", f"VENV={tmp_path}", *variables]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, env=outside_make())
+        done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=True, env=outside_make())
         return done.stdout.splitlines()
 
     lines = plan("TORCH=torch==2.8.0")

@@ -239,7 +239,7 @@ def main() -> None:
     for patch, channels, labels, keep in itertools.product(PATCHES, CHANNELS, LABELS, (True, False)):
         row = {"patch": patch, "channels": channels, "labels": labels, "keep_freed_memory": keep}
         command = [sys.executable, __file__, "--seconds", str(options.seconds), "--rounds", str(options.rounds)]
-        done = subprocess.run([*command, "--one", json.dumps(row)], check=True, capture_output=True, text=True)
+        done = subprocess.run([*command, "--one", json.dumps(row)], check=True, capture_output=True, encoding="utf-8")
         rows.append({**row, **json.loads(done.stdout.splitlines()[-1])})
         print({key: value for key, value in rows[-1].items() if key != "samples_per_round"}, flush=True)
     write(options.output, rows)

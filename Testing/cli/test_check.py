@@ -84,7 +84,9 @@ def test_ctrl_c_ends_every_process_with_130_and_writes_nothing(tiny_dataset: Pat
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "Training"), "OMP_NUM_THREADS": "1"}
     words = ["check", tiny_dataset, "--output", tmp_path / "new", "--jobs", "2"]
     command = [sys.executable, "-c", program, *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, start_new_session=True, timeout=120)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", start_new_session=True, timeout=120
+    )
     assert done.returncode == 130, done.stderr
     assert "cancelled; nothing was written" in done.stderr
     assert "Traceback" not in done.stderr

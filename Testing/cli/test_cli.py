@@ -30,7 +30,7 @@ def run(*arguments: object) -> int:
 def spawn(*arguments: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "Training"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mskd", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_without_the_train_extra_segmenting_works_and_training_names_it(
 
     def bare(*words: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", program, *map(str, words)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
 
     image, output = tiny_dataset / "imagesTr/case_0.nii.gz", tmp_path / "out.nrrd"
     done = bare("segment", image, "--model", model, "--output", output, "--device", "cpu")
@@ -189,7 +189,7 @@ def test_a_full_disk_stops_training_with_a_sentence(tiny_dataset: Path, tiny_rec
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "Training"), "OMP_NUM_THREADS": "1"}
     words = ["train", tiny_dataset, "--recipe", tiny_recipe, "--output", tmp_path / "run", "--role", "student"]
     command = [sys.executable, "-c", program, *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 3, done.stderr
     assert "metrics.jsonl cannot be written (File too large)" in done.stderr
     assert "Traceback" not in done.stderr
@@ -225,7 +225,7 @@ def test_ctrl_c_in_evaluation_leaves_no_table(tiny_dataset: Path, model: Path, t
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "Training"), "OMP_NUM_THREADS": "1"}
     words = ["evaluate", tiny_dataset, "--model", model, "--output", tmp_path / "new" / "table.json"]
     command = [sys.executable, "-c", program, *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 130, done.stderr
     assert "ancelled" in done.stderr
     assert "Traceback" not in done.stderr

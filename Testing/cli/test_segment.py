@@ -203,7 +203,9 @@ def test_interrupt_leaves_nothing(
         "from mskd.cli import main\n"
         f"main(['segment', {str(source)!r}, '--model', {str(slow.path)!r}, '--output', {str(output)!r}])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", timeout=120
+    )
     assert done.returncode == 130, done.stderr
     assert "cancelled" in done.stderr
     assert "Traceback" not in done.stderr

@@ -23,7 +23,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, tor
             [sys.executable, str(worker), str(rank), str(world), str(folder)],
             env=environment,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for rank, world in ((0, 2), (1, 2), (0, 1))
     ]

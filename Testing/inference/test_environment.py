@@ -44,5 +44,5 @@ def test_freed_memory_is_kept(root: Path) -> None:
         "touch(); print(done, before < 100e6, reusable_bytes() > 190e6)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(root / "Training")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment)
     assert done.stdout.split() == ["True", "True", "True"], done.stderr

@@ -263,7 +263,7 @@ def test_end_of_stdin_finishes_what_was_asked(root: Path, model: str, tmp_path: 
         [sys.executable, "-m", "mskd.inference.worker"],
         input="\n".join(map(json.dumps, lines)),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=environment,
         timeout=PATIENCE,
     )

@@ -117,5 +117,5 @@ for step in range(40):
 
 def test_narrow_residual_networks_do_not_crash_the_process(root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(root / "Training")}
-    ended = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, encoding="utf-8")
     assert ended.returncode == 0, ended.stderr

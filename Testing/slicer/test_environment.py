@@ -110,7 +110,7 @@ def test_nothing_heavy_is_loaded_by_the_module(root: Path) -> None:
         "print([name for name in ('torch', 'mskd', 'pydantic', 'safetensors', 'SimpleITK') if name in sys.modules])"
     )
     paths = [str(root / "Testing" / "slicer" / "support"), str(root / "MSKDSegmentation")]
-    answer = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, encoding="utf-8", check=True)
     assert answer.stdout.strip() == "[]"
 
 

@@ -45,7 +45,7 @@ def command(processes: int, *words: object) -> list[str]:
 
 def run(root: Path, processes: int, *words: object) -> None:
     done = subprocess.run(
-        command(processes, *words), env=environment(root), capture_output=True, text=True, timeout=300
+        command(processes, *words), env=environment(root), capture_output=True, encoding="utf-8", timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -163,7 +163,7 @@ def test_a_killed_rank_ends_the_run_and_it_resumes_bit_for_bit(
     words = (*words, "--cache", tmp_path / "cache")
     run(root, 2, *words, "--output", tmp_path / "whole")
     cut = command(2, *words, "--output", tmp_path / "cut")
-    with subprocess.Popen(cut, env=environment(root), stderr=subprocess.PIPE, text=True) as launcher:
+    with subprocess.Popen(cut, env=environment(root), stderr=subprocess.PIPE, encoding="utf-8") as launcher:
         until((tmp_path / "cut/checkpoints/step-00000020.pt").is_file)
         os.kill(rank_process(launcher.pid, 1), signal.SIGKILL)
         launcher.communicate(timeout=120)

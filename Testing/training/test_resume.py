@@ -42,7 +42,9 @@ def test_a_stopped_run_resumes_bit_for_bit(
         return [*words, "--output", str(tmp_path / name), "--set", f"student.optimization.workers={processes}", *more]
 
     subprocess.run(command("whole", 0), env=environment, check=True, capture_output=True, timeout=300)
-    with subprocess.Popen(command("cut", workers), env=environment, stderr=subprocess.PIPE, text=True) as training:
+    with subprocess.Popen(
+        command("cut", workers), env=environment, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as training:
         for _ in range(6000):
             if (tmp_path / "cut/checkpoints/step-00000030.pt").is_file():
                 break
