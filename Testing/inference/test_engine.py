@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import mskd.inference.engine
 from mskd.errors import Cancelled, InputError, OutOfMemory, SettingsError
 from mskd.events import Event
 from mskd.image import Geometry, Image
@@ -64,10 +65,17 @@ def test_exact_labels_on_exactly_the_grid(engines: dict, name: str, dim: int, or
     np.testing.assert_array_equal(result.labels.array, truth)
 
 
+@pytest.fixture
+def empty_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that holds nothing yet, so that a limit on its memory can be small."""
+    monkeypatch.setattr(mskd.inference.engine, "held_bytes", lambda device: 0)
+
+
+@pytest.mark.usefixtures("empty_process")
 @pytest.mark.parametrize("dim", [2, 3])
 def test_windows_give_the_same_labels(threshold_package: Callable[..., Any], dim: int) -> None:
     image, truth = levels(Geometry((40, 50, 60)))
-    engine = Engine(threshold_package(THRESHOLDS, dim, patch=(24,) * dim), "cpu", memory=4_000_000)
+    engine = Engine(threshold_package(THRESHOLDS, dim, patch=(24,) * dim), "cpu", memory=4_000_000 * (dim - 1))
     result = engine.run(image)
     assert result.report["plan"]["windows"] > 1
     assert result.report["memory_steps"]

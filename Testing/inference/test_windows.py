@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mskd.errors import Cancelled
 from mskd.events import never
-from mskd.inference.windows import importance, make_plan, predict
+from mskd.inference.windows import half, importance, make_plan, predict, stream
 
 side = st.integers(1, 40)
 
@@ -23,7 +23,7 @@ def pointwise(image: torch.Tensor) -> torch.Tensor:
 @given(shape=st.tuples(side, side, side), window=st.tuples(side, side, side), dim=st.sampled_from([2, 3]))
 @settings(max_examples=80, deadline=None)
 def test_every_voxel_is_covered(shape: tuple, window: tuple, dim: int) -> None:
-    plan = make_plan(shape, window, dim)
+    plan = make_plan(shape, window, half(window, dim))
     seen = torch.zeros(shape)
     for start in plan.starts:
         box = tuple(slice(low, low + step) for low, step in zip(start, plan.window, strict=True))
@@ -35,11 +35,12 @@ def test_every_voxel_is_covered(shape: tuple, window: tuple, dim: int) -> None:
         assert seen.max() == 1
 
 
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dim", [2, 3])
 @pytest.mark.parametrize("window", [(4, 5, 6), (7, 11, 13), (1, 3, 20), (100, 100, 100)])
-def test_windows_equal_the_whole_for_a_pointwise_network(dim: int, window: tuple[int, int, int]) -> None:
+def test_windows_equal_the_whole_for_a_pointwise_network(dim: int, window: tuple[int, int, int], batch: int) -> None:
     volume = torch.randn(1, 7, 11, 13, generator=torch.Generator().manual_seed(0))
-    plan = make_plan((7, 11, 13), window, dim)
+    plan = make_plan((7, 11, 13), window, half(window, dim), batch)
     logits = predict(pointwise, volume, plan, dim, on_window=lambda done, total: None, cancelled=never)
     torch.testing.assert_close(logits, pointwise(volume[None])[0])
 
@@ -51,14 +52,16 @@ def test_a_network_that_sees_its_border_is_blended_smoothly() -> None:
         ramp = torch.linspace(-1, 1, image.shape[-1]).expand(image.shape)
         return torch.cat([ramp, -ramp], dim=1)
 
-    logits = predict(positional, volume, make_plan((8, 8, 64), (8, 8, 16), 3), 3, on_window=_ignore, cancelled=never)
+    logits = predict(
+        positional, volume, make_plan((8, 8, 64), (8, 8, 16), (4, 4, 8)), 3, on_window=_ignore, cancelled=never
+    )
     # Between two windows whose answers jump by 2, no step of the blend is larger than half of that.
     assert logits[0, 0, 0, 8:-8].diff().abs().max() < 0.5
 
 
 def test_progress_is_counted() -> None:
     told: list[tuple[int, int]] = []
-    plan = make_plan((8, 8, 16), (8, 8, 8), 3)
+    plan = make_plan((8, 8, 16), (8, 8, 8), (4, 4, 4))
     volume = torch.zeros(1, 8, 8, 16)
     predict(pointwise, volume, plan, 3, on_window=lambda *count: told.append(count), cancelled=never)
     assert told == [(index, 3) for index in range(4)]
@@ -73,10 +76,37 @@ def test_cancel_is_asked_before_each_window(after: int) -> None:
         return pointwise(image)
 
     cancelled: Callable[[], bool] = lambda: len(ran) >= after  # noqa: E731
-    plan = make_plan((8, 8, 16), (8, 8, 8), 3)
+    plan = make_plan((8, 8, 16), (8, 8, 8), (4, 4, 4))
     with pytest.raises(Cancelled):
         predict(forward, torch.zeros(1, 8, 8, 16), plan, 3, on_window=_ignore, cancelled=cancelled)
     assert len(ran) == after
+
+
+def test_slabs_come_as_soon_as_no_window_touches_them() -> None:
+    plan = make_plan((16, 6, 6), (8, 6, 6), (2, 0, 0))
+    volume = torch.randn(1, 16, 6, 6, generator=torch.Generator().manual_seed(0))
+    done: list[int] = []
+    slabs = []
+    for slab in stream(pointwise, volume, plan, 3, on_window=lambda count, _: done.append(count), cancelled=never):
+        slabs.append((slab, done[-1]))
+    assert [(slab.shape[1], seen) for slab, seen in slabs] == [(4, 1), (4, 2), (8, 3)]
+    torch.testing.assert_close(torch.cat([slab for slab, _ in slabs], dim=1), pointwise(volume[None])[0])
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_air_is_seen_once(batch: int) -> None:
+    plan = make_plan((24, 24, 24), (8, 8, 8), (0, 0, 0), batch)
+    volume = torch.full((1, 24, 24, 24), -1.0)
+    volume[0, 9, 9, 9] = 1.0
+    seen: list[int] = []
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        seen.append(len(image))
+        return pointwise(image)
+
+    logits = torch.cat(list(stream(forward, volume, plan, 3, air=-1.0, on_window=_ignore, cancelled=never)), dim=1)
+    assert sum(seen) == 2
+    torch.testing.assert_close(logits, pointwise(volume[None])[0])
 
 
 def _ignore(done: int, total: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mskd.errors import InputError, OutOfMemory
 from mskd.events import CancelCheck, Listener, never, silent
@@ -17,21 +17,16 @@ from mskd.image.geometry import Image, LabelMap
 from mskd.inference.backends import BACKENDS, Backend
 from mskd.inference.environment import choose_device, device_name, versions
 from mskd.inference.grid import Grid, make_grid
-from mskd.inference.memory import forward_bytes, free_bytes, is_out_of_memory, peak_bytes
+from mskd.inference.memory import free_bytes, held_bytes, is_out_of_memory, peak_bytes
+from mskd.inference.plan import Planner
 from mskd.inference.postprocess import keep_largest
 from mskd.inference.preprocess import prepare_tensor
 from mskd.inference.region import Region
 from mskd.inference.restore import restore
 from mskd.inference.timer import Timer
-from mskd.inference.windows import Plan, Shape, make_plan, predict
+from mskd.inference.windows import Plan, Shape, predict
 from mskd.package import Package
 from mskd.package.weights import check_network
-
-SMALLEST_WINDOW = 24
-HALVINGS = 2
-FLOAT_BYTES = 4
-WINDOW_DEPENDENT = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
-"""Layers whose result depends on the size of the input: such a network sees what it was trained on, windows."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Engine:
         package: The model.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         backend: Name of a registered way to run the network.
-        memory: Bytes that may be planned with, instead of what the device has free.
+        memory: Bytes that this process may hold at most (on a GPU: there), what it holds already included.
 
     Raises:
         SettingsError: no such device or backend. PackageError: weights that cannot be used.
@@ -86,8 +81,7 @@ class Engine:
         self._backend_name = backend
         self._memory = memory
         self._backends: dict[str, Backend] = {}
-        self._sketch = check_network(self.manifest, source=str(package.path))
-        self._window_dependent = any(isinstance(module, WINDOW_DEPENDENT) for module in self._sketch.modules())
+        self._planner = Planner(self.manifest, check_network(self.manifest, source=str(package.path)))
         self._backend(self.device)
 
     def run(
@@ -122,13 +116,17 @@ class Engine:
         return Result(labels, self._report(run, labels, plan, device))
 
     def _descend(self, run: _Run) -> tuple[LabelMap, Plan, torch.device]:
-        """Smaller and smaller windows, then the CPU, until one fits."""
+        """The cheapest plan that fits; when memory runs out all the same, one of half the size; then the CPU."""
         shape = run.grid.geometry.shape
         for device in dict.fromkeys([self.device, torch.device("cpu")]):
-            for window in self._windows(shape):
-                plan = make_plan(shape, window, self.manifest.dim)
-                if not self._may_fit(run, plan, device):
-                    continue
+            budget, largest, batched = self._budget(device), inf, device.type == "cuda"
+            best = self._planner.cheapest(shape)
+            if best is not None and best.bytes > budget:
+                run.fall_back(
+                    f"{_pieces(best.plan).capitalize()} would need {_gb(best.bytes)} of {_gb(budget)} free on {device}."
+                )
+            while found := self._planner.cheapest(shape, budget, largest=largest, batched=batched):
+                plan = found.plan
                 try:
                     return self._attempt(run, plan, device), plan, device
                 except (MemoryError, RuntimeError) as fault:
@@ -139,34 +137,15 @@ class Engine:
                 if device.type == "cuda":
                     torch.cuda.empty_cache()
                 run.fall_back(f"Memory ran out on {device} with {_pieces(plan)}; trying something smaller.")
+                largest = 0.75 * plan.batch * prod(plan.window)
         raise OutOfMemory(
-            f"Memory ran out for a volume of {shape} voxels with the smallest windows ({' '.join(run.steps)}) "
+            f"Memory ran out for a volume of {_sides(shape)} voxels with the smallest windows ({' '.join(run.steps)}) "
             "Give a region of interest, close other programs, or use a machine with more memory."
         )
 
-    def _windows(self, shape: Shape) -> Iterator[Shape]:
-        """The sizes to try, largest first, each once."""
-        patch = self.manifest.patch
-        # A 2D network takes its slices one by one, so any number of them is a fair batch.
-        sides = (shape[0], *patch) if self.manifest.dim == 2 else patch
-        sizes = [] if self._window_dependent else [shape]
-        for halving in range(HALVINGS + 1):
-            smaller = [max(min(side, SMALLEST_WINDOW), side >> halving) for side in sides]
-            if self.manifest.dim == 2:
-                smaller[0] = max(1, shape[0] >> (2 * halving))
-            sizes.append((min(smaller[0], shape[0]), min(smaller[1], shape[1]), min(smaller[2], shape[2])))
-        yield from dict.fromkeys(sizes)
-
-    def _may_fit(self, run: _Run, plan: Plan, device: torch.device) -> bool:
-        voxels = int(np.prod(plan.shape))
-        image = FLOAT_BYTES * voxels * len(self.manifest.channels)
-        blend = 0 if plan.whole else FLOAT_BYTES * voxels * (self.manifest.classes + 1)
-        need = image + blend + forward_bytes(self._sketch, len(self.manifest.channels), plan.window)
-        free = self._memory if self._memory is not None else free_bytes(device)
-        if need <= free:
-            return True
-        run.fall_back(f"{_pieces(plan).capitalize()} would need {_gb(need)} of {_gb(free)} free on {device}.")
-        return False
+    def _budget(self, device: torch.device) -> int:
+        free = free_bytes(device)
+        return free if self._memory is None else max(0, min(free, self._memory - held_bytes(device)))
 
     def _attempt(self, run: _Run, plan: Plan, device: torch.device) -> LabelMap:
         timer = run.timer
@@ -176,7 +155,12 @@ class Engine:
             volume = prepare_tensor(run.image, run.grid, self.manifest.normalization, device)
         with timer.phase("windows"):
             logits: Tensor = predict(
-                backend, volume, plan, self.manifest.dim, on_window=timer.progress, cancelled=run.cancelled
+                backend,
+                volume,
+                plan,
+                self.manifest.dim,
+                on_window=timer.progress,
+                cancelled=run.cancelled,
             )
         with timer.phase("restore"):
             return restore(logits, run.grid, run.region, on_slab=timer.progress, cancelled=run.cancelled)
@@ -221,8 +205,13 @@ class Engine:
 
 
 def _pieces(plan: Plan) -> str:
-    size = " x ".join(str(side) for side in plan.window)
-    return f"the whole volume ({size})" if plan.whole else f"windows of {size}"
+    if plan.whole:
+        return f"the whole volume ({_sides(plan.window)})"
+    return f"{len(plan.starts)} windows of {_sides(plan.window)}"
+
+
+def _sides(shape: Shape) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _gb(count: int) -> str:

@@ -88,6 +88,17 @@ def reusable_bytes() -> int:
     return int(report().fordblks)
 
 
+def held_bytes(device: torch.device) -> int:
+    """Memory that this process has in use on a device (0 on a CPU where the system does not say)."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return max(0, pages * os.sysconf("SC_PAGE_SIZE") - reusable_bytes())
+
+
 def is_out_of_memory(fault: BaseException) -> bool:
     """Whether an exception means that memory ran out, on any device."""
     if isinstance(fault, (MemoryError, torch.cuda.OutOfMemoryError)):

@@ -1,10 +1,10 @@
-"""A volume in one piece or in overlapping windows, blended with Gaussian weights."""
+"""A volume in one piece or in overlapping windows, blended with Gaussian weights, from the first slice to the last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 from math import ceil
 
 import torch
@@ -14,7 +14,7 @@ from mskd.errors import Cancelled
 from mskd.events import CancelCheck
 
 Shape = tuple[int, int, int]
-OVERLAP = 0.5
+Forward = Callable[[Tensor], Tensor]
 SIGMA = 0.125
 """Width of the Gaussian as a share of the window's side (nnU-Net, Isensee et al. 2021)."""
 
@@ -26,34 +26,47 @@ class Plan:
     Args:
         shape: Voxels (z, y, x) of the prepared volume.
         window: Voxels (z, y, x) of a window, never more than ``shape``. A 2D network sees its z slices as a batch.
-        starts: First voxel of each window.
+        starts: First voxel of each window, in order of z.
+        batch: Windows that go through the network together.
     """
 
     shape: Shape
     window: Shape
     starts: tuple[Shape, ...]
+    batch: int = 1
 
     @property
     def whole(self) -> bool:
         """Whether one window is the volume."""
         return self.window == self.shape
 
+    @property
+    def voxels(self) -> int:
+        """Voxels that go through the network, those of overlaps each time: what the plan costs."""
+        z, y, x = self.window
+        return len(self.starts) * z * y * x
 
-def make_plan(shape: Shape, window: Shape, dim: int) -> Plan:
-    """Evenly spread windows that overlap by about half; z slices of a 2D network do not overlap."""
+
+def make_plan(shape: Shape, window: Shape, overlap: Shape, batch: int = 1) -> Plan:
+    """Evenly spread windows, neighbours of which share at least ``overlap`` voxels along each axis."""
     fitted = (min(window[0], shape[0]), min(window[1], shape[1]), min(window[2], shape[2]))
-    z, y, x = (
-        _starts(side, step, 0.0 if dim == 2 and axis == 0 else OVERLAP)
-        for axis, (side, step) in enumerate(zip(shape, fitted, strict=True))
-    )
-    return Plan(shape, fitted, tuple(product(z, y, x)))
+    z, y, x = (_starts(*axis) for axis in zip(shape, fitted, overlap, strict=True))
+    return Plan(shape, fitted, tuple(product(z, y, x)), batch)
 
 
-def _starts(side: int, window: int, overlap: float) -> list[int]:
-    room = side - window
-    stride = max(1, int(window * (1 - overlap)))
-    count = ceil(room / stride) + 1
-    return [round(index * room / (count - 1)) for index in range(count)] if count > 1 else [0]
+def half(window: Shape, dim: int) -> Shape:
+    """The overlap that is usual: half of a window; z slices of a 2D network know nothing of each other."""
+    return 0 if dim == 2 else window[0] // 2, window[1] // 2, window[2] // 2
+
+
+def count_windows(side: int, window: int, overlap: int) -> int:
+    """Windows that cover an axis of ``side`` voxels."""
+    return ceil((side - window) / max(1, window - overlap)) + 1
+
+
+def _starts(side: int, window: int, overlap: int) -> list[int]:
+    count = count_windows(side, window, overlap)
+    return [round(index * (side - window) / (count - 1)) for index in range(count)] if count > 1 else [0]
 
 
 def importance(plan: Plan, device: torch.device) -> Tensor:
@@ -69,7 +82,7 @@ def importance(plan: Plan, device: torch.device) -> Tensor:
 
 
 def predict(
-    forward: Callable[[Tensor], Tensor],
+    forward: Forward,
     volume: Tensor,
     plan: Plan,
     dim: int,
@@ -77,44 +90,112 @@ def predict(
     on_window: Callable[[int, int], None],
     cancelled: CancelCheck,
 ) -> Tensor:
-    """Logits ``[K, z, y, x]`` of ``volume`` ``[C, z, y, x]``.
+    """All logits ``[K, z, y, x]`` at once; arguments and errors are those of :func:`stream`."""
+    slabs = list(stream(forward, volume, plan, dim, on_window=on_window, cancelled=cancelled))
+    return slabs[0] if len(slabs) == 1 else torch.cat(slabs, dim=1)
+
+
+def stream(
+    forward: Forward,
+    volume: Tensor,
+    plan: Plan,
+    dim: int,
+    *,
+    air: float | None = None,
+    on_window: Callable[[int, int], None],
+    cancelled: CancelCheck,
+) -> Iterator[Tensor]:
+    """Logits ``[K, some z, y, x]`` of ``volume`` ``[C, z, y, x]``, slab by slab: each as soon as no window touches it.
+
+    Only the slices of one row of windows are ever held.
 
     Args:
         forward: From ``[N, C, *spatial]`` to logits ``[N, K, *spatial]``.
         volume: Prepared voxels on the device of ``forward``.
         plan: The windows.
         dim: 2 or 3, what ``forward`` takes.
+        air: Windows without a voxel above this value are all alike: the network sees one of them.
         on_window: Told (done, total) before the first window and after each.
-        cancelled: Asked before each window.
+        cancelled: Asked before each batch of windows.
 
     Raises:
         Cancelled: ``cancelled`` said so.
     """
-    total = len(plan.starts)
-    summed = weights = None
-    weight = importance(plan, volume.device)
+    total, done = len(plan.starts), 0
+    seen = _Seen(forward, dim, air)
+    blend: _Blend | None = None
     on_window(0, total)
-    for done, start in enumerate(plan.starts):
-        if cancelled():
-            raise Cancelled("The segmentation was cancelled; nothing was written.")
-        box = tuple(slice(low, low + side) for low, side in zip(start, plan.window, strict=True))
-        all_channels = (slice(None), *box)
-        logits = _forward(forward, volume[all_channels], dim)
-        if plan.whole:
-            on_window(1, 1)
-            return logits
-        if summed is None or weights is None:
-            summed = logits.new_zeros((logits.shape[0], *plan.shape))
-            weights = logits.new_zeros(plan.shape)
-        summed[all_channels].addcmul_(logits, weight)
-        weights[box] += weight
-        on_window(done + 1, total)
-    if summed is None or weights is None:
-        raise ValueError("the plan has no window")
-    return summed.div_(weights)
+    for top, row in groupby(plan.starts, key=lambda start: start[0]):
+        if blend is not None and top:
+            yield blend.advance(top)
+        for batch in _batches(list(row), plan.batch):
+            if cancelled():
+                raise Cancelled("The segmentation was cancelled; nothing was written.")
+            results = seen([volume[_box(start, plan.window)] for start in batch])
+            done += len(batch)
+            on_window(done, total)
+            if plan.whole:
+                yield results[0]
+                return
+            blend = blend or _Blend(plan, results[0])
+            for start, logits in zip(batch, results, strict=True):
+                blend.add(start, logits)
+    if blend is not None:
+        yield blend.advance(plan.shape[0])
 
 
-def _forward(forward: Callable[[Tensor], Tensor], piece: Tensor, dim: int) -> Tensor:
-    if dim == 2:
-        return forward(piece.transpose(0, 1)).transpose(0, 1)
-    return forward(piece[None])[0]
+class _Seen:
+    """The network on windows, a window of nothing but air only once."""
+
+    def __init__(self, forward: Forward, dim: int, air: float | None) -> None:
+        self._forward, self._dim, self._air = forward, dim, air
+        self._of_air: Tensor | None = None
+
+    def __call__(self, pieces: list[Tensor]) -> list[Tensor]:
+        """Logits ``[K, z, y, x]`` of each piece ``[C, z, y, x]``."""
+        if self._air is None:
+            return self._run(pieces)
+        empty = [not bool((piece > self._air).any()) for piece in pieces]
+        if any(empty) and self._of_air is None:
+            self._of_air = self._run([pieces[empty.index(True)]])[0]
+        results = iter(self._run([piece for piece, none in zip(pieces, empty, strict=True) if not none]))
+        return [self._of_air if none and self._of_air is not None else next(results) for none in empty]
+
+    def _run(self, pieces: list[Tensor]) -> list[Tensor]:
+        if self._dim == 2:
+            return [self._forward(piece.transpose(0, 1)).transpose(0, 1) for piece in pieces]
+        return list(self._forward(torch.stack(pieces))) if pieces else []
+
+
+class _Blend:
+    """Weighted sums of the slices that the current row of windows covers."""
+
+    def __init__(self, plan: Plan, like: Tensor) -> None:
+        self._weight = importance(plan, like.device)
+        self._window = plan.window
+        self._top = 0
+        rows = (plan.window[0], *plan.shape[1:])
+        self._summed = like.new_zeros((len(like), *rows))
+        self._weights = like.new_zeros(rows)
+
+    def add(self, start: Shape, logits: Tensor) -> None:
+        """Blend in a window of the current row."""
+        box = _box((0, *start[1:]), self._window)
+        self._summed[box].addcmul_(logits, self._weight)
+        self._weights[box[1:]] += self._weight
+
+    def advance(self, top: int) -> Tensor:
+        """The logits of the slices before ``top``, where the next row begins."""
+        done, self._top = top - self._top, top
+        logits = self._summed[:, :done].div_(self._weights[:done])
+        self._summed = torch.cat([self._summed[:, done:], torch.zeros_like(logits)], dim=1)
+        self._weights = torch.cat([self._weights[done:], torch.zeros_like(self._weights[:done])])
+        return logits
+
+
+def _batches(windows: list[Shape], size: int) -> Iterator[list[Shape]]:
+    return (windows[first : first + size] for first in range(0, len(windows), size))
+
+
+def _box(start: Shape, window: Shape) -> tuple[slice, ...]:
+    return (slice(None), *(slice(low, low + side) for low, side in zip(start, window, strict=True)))

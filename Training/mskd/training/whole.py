@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mskd.data.prepared import PreparedCase
 from mskd.events import CancelCheck, never
-from mskd.inference.engine import WINDOW_DEPENDENT
-from mskd.inference.windows import Shape, make_plan, predict
+from mskd.inference.plan import WINDOW_DEPENDENT
+from mskd.inference.windows import Shape, half, make_plan, predict
 from mskd.networks.base import channels_last
 
 WHOLE = 8
@@ -37,7 +37,8 @@ def whole_logits(
         logits: Tensor = network(part.contiguous(memory_format=layout))
         return logits.float()
 
-    plan = make_plan((size[0], size[1], size[2]), window(network, size, patch), dim)
+    seen = window(network, size, patch)
+    plan = make_plan((size[0], size[1], size[2]), seen, half(seen, dim))
     volume = torch.from_numpy(np.array(case.image)).to(device)
     return predict(forward, volume, plan, dim, on_window=lambda done, total: None, cancelled=cancelled)
 

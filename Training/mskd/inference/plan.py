@@ -1,0 +1,174 @@
+"""The cheapest way through a volume that fits in memory: the whole of it, or the fewest windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, inf, prod
+
+from torch import nn
+
+from mskd.inference.memory import forward_bytes
+from mskd.inference.windows import Plan, Shape, count_windows, make_plan
+from mskd.networks import SegmentationNetwork
+from mskd.spec import Manifest
+
+FLOAT_BYTES = 4
+HALF_SHARE = 0.6
+"""Memory of a forward pass in half precision, as a share of that in single: weights and sums stay single."""
+
+OVERLAP_SHARE = 4
+"""Neighbouring windows share a quarter of the patch: with windows larger than it, seams stay as faint as with half."""
+
+SMALLEST_WINDOW = 24
+HALVINGS = 2
+MOST_PIECES = 8
+"""Windows along one axis that are considered."""
+
+SLICES = (16, 4, 1)
+"""Slices that a 2D network takes at a time: more of them are no faster."""
+
+MOST_BATCHED = 8
+WINDOW_DEPENDENT = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+"""Layers whose result depends on the size of the input: such a network sees what it was trained on, windows."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A plan and the bytes it is expected to need at its peak."""
+
+    plan: Plan
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Windows of one size, without their places yet."""
+
+    shape: Shape
+    window: Shape
+    overlap: Shape
+
+    @property
+    def voxels(self) -> int:
+        """What goes through the network."""
+        sides = zip(self.shape, self.window, self.overlap, strict=True)
+        return prod(count_windows(*axis) * axis[1] for axis in sides)
+
+
+class Planner:
+    """Plans for one model; estimates are remembered.
+
+    Args:
+        manifest: Of the model.
+        sketch: Its network on the meta device, so that an estimate computes and allocates nothing.
+    """
+
+    def __init__(self, manifest: Manifest, sketch: SegmentationNetwork) -> None:
+        self._manifest = manifest
+        self._sketch = sketch
+        self._window_dependent = any(isinstance(module, WINDOW_DEPENDENT) for module in sketch.modules())
+        self._known: dict[Shape, int] = {}
+
+    def cheapest(
+        self,
+        shape: Shape,
+        budget: float = inf,
+        *,
+        largest: float = inf,
+        halved: bool = False,
+        batched: bool = False,
+    ) -> Estimate | None:
+        """The plan that sends the fewest voxels through the network, in the largest windows.
+
+        Args:
+            shape: Voxels (z, y, x) of the prepared volume.
+            budget: Bytes that it may need.
+            largest: Voxels that may be in the network at a time.
+            halved: Whether the network runs in half precision.
+            batched: Whether windows may go through the network together, where memory is left.
+
+        Returns:
+            None when even the smallest windows need more.
+        """
+        for layouts in self._tiers(shape):
+            for layout in sorted(layouts, key=lambda layout: (layout.voxels, -prod(layout.window))):
+                if prod(layout.window) > largest or self._outline(shape, layout.window, halved) > budget:
+                    continue
+                plan = make_plan(shape, layout.window, layout.overlap)
+                need = self.need(plan, halved)
+                if need > budget:
+                    continue
+                if batched and not plan.whole:
+                    plan = self._batched(plan, budget, largest, halved)
+                return Estimate(plan, self.need(plan, halved))
+        return None
+
+    def need(self, plan: Plan, halved: bool = False) -> int:
+        """Expected peak in bytes: the volume, a batch of windows in the network, and the blend of a row of windows."""
+        share = HALF_SHARE if halved else 1.0
+        return self._held(plan) + int(share * plan.batch * self._forward(plan.window))
+
+    def _tiers(self, shape: Shape) -> Iterator[list[_Layout]]:
+        """Windows that show the network at least what it was trained on; then, as a makeshift, less."""
+        for halving in range(HALVINGS + 1):
+            floor = self._floor(shape, halving)
+            if self._manifest.dim == 2:
+                for count in dict.fromkeys(min(count, shape[0]) for count in SLICES):
+                    yield self._layouts(shape, floor, [count])
+            else:
+                yield self._layouts(shape, floor)
+
+    def _floor(self, shape: Shape, halving: int) -> Shape:
+        sides = self._manifest.patch if self._manifest.dim == 3 else (1, *self._manifest.patch)
+        z, y, x = (
+            min(full, max(min(side, SMALLEST_WINDOW), side >> halving)) for full, side in zip(shape, sides, strict=True)
+        )
+        return z, y, x
+
+    def _layouts(self, shape: Shape, floor: Shape, depths: list[int] | None = None) -> list[_Layout]:
+        """Every combination of a number of pieces along each axis; ``depths`` fixes the sides along z."""
+        flat = 3 - self._manifest.dim
+        share = 2 if self._window_dependent else OVERLAP_SHARE
+        z, y, x = (side // share if axis >= flat else 0 for axis, side in enumerate(floor))
+        overlap, multiples = (z, y, x), (1,) * flat + self._sketch.divisor
+        sides = [
+            [least] if self._window_dependent else _sides(full, least, shared, multiple)
+            for full, least, shared, multiple in zip(shape, floor, overlap, multiples, strict=True)
+        ]
+        sides[0] = depths or sides[0]
+        return [_Layout(shape, window, overlap) for window in product(*sides)]  # type: ignore[arg-type]
+
+    def _batched(self, plan: Plan, budget: float, largest: float, halved: bool) -> Plan:
+        room = (budget - self._held(plan)) / ((HALF_SHARE if halved else 1.0) * self._forward(plan.window))
+        batch = int(min(MOST_BATCHED, len(plan.starts), room, largest / prod(plan.window)))
+        return replace(plan, batch=max(1, batch))
+
+    def _held(self, plan: Plan) -> int:
+        volume = len(self._manifest.channels) * prod(plan.shape)
+        # Twice: a finished slab is handed on while the next one begins.
+        row = 0 if plan.whole else 2 * (self._manifest.classes + 1) * plan.window[0] * prod(plan.shape[1:])
+        return FLOAT_BYTES * (volume + row)
+
+    def _outline(self, shape: Shape, window: Shape, halved: bool) -> int:
+        """Somewhat less than :meth:`need` says, in proportion to the smallest window: quick for a thousand windows."""
+        floor = self._floor(shape, 0)
+        share = 0.8 * (HALF_SHARE if halved else 1.0) * prod(window) / prod(floor)
+        return self._held(Plan(shape, window, ())) + int(share * self._forward(floor))
+
+    def _forward(self, window: Shape) -> int:
+        if window not in self._known:
+            self._known[window] = forward_bytes(self._sketch, len(self._manifest.channels), window)
+        return self._known[window]
+
+
+def _sides(full: int, least: int, shared: int, multiple: int) -> list[int]:
+    """Window sides for 1, 2, 3, ... pieces of an axis, none below ``least``, each one that needs no padding."""
+    sides = {full, least}
+    for pieces in range(2, MOST_PIECES + 1):
+        side = ceil((full + (pieces - 1) * shared) / pieces)
+        side += -side % multiple
+        if least <= side < full:
+            sides.add(side)
+    return sorted(sides)
