@@ -15,8 +15,9 @@ from mskd.errors import InputError, OutOfMemory
 from mskd.events import CancelCheck, Listener, never, silent
 from mskd.image.geometry import Image, LabelMap
 from mskd.inference.backends import BACKENDS, Backend
+from mskd.inference.body import air_level, body_box, normalized_air
 from mskd.inference.environment import choose_device, device_name, versions
-from mskd.inference.grid import Grid, make_grid
+from mskd.inference.grid import Grid, make_grid, narrowed
 from mskd.inference.memory import free_bytes, held_bytes, is_out_of_memory, peak_bytes
 from mskd.inference.plan import Planner
 from mskd.inference.postprocess import keep_largest
@@ -108,12 +109,20 @@ class Engine:
                 f"The image has {image.array.shape[0]} channels and the model '{self.manifest.name}' takes "
                 f"{len(self.manifest.channels)} ({names}); give one file for each."
             )
-        grid = make_grid(image.geometry, self.manifest, region)
-        run = _Run(image, grid, region, Timer(on_event, self.device), cancelled)
+        run = _Run(image, self._grid(image, region), region, Timer(on_event, self.device), cancelled)
         labels, plan, device = self._descend(run)
         wanted = [label.value for label in self.manifest.labels if label.name in self.manifest.largest_component]
         keep_largest(labels.array, wanted)
         return Result(labels, self._report(run, labels, plan, device))
+
+    def _grid(self, image: Image, region: Region | None) -> Grid:
+        """Of the region, or of the body where the air around it is all one to the network."""
+        grid = make_grid(image.geometry, self.manifest, region)
+        level = air_level(self.manifest.normalization)
+        if region is not None or level is None:
+            return grid
+        box = body_box(grid.view(image.array), level, grid.oriented.spacing)
+        return grid if box is None else narrowed(grid, box, self.manifest)
 
     def _descend(self, run: _Run) -> tuple[LabelMap, Plan, torch.device]:
         """The cheapest plan that fits; when memory runs out all the same, one of half the size; then the CPU."""
@@ -159,6 +168,7 @@ class Engine:
                 volume,
                 plan,
                 self.manifest.dim,
+                air=normalized_air(self.manifest.normalization),
                 on_window=timer.progress,
                 cancelled=run.cancelled,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Protocol
 
@@ -95,6 +95,15 @@ def make_grid(source: Geometry, spec: InputSpec, region: Region | None = None) -
     if crop is None:
         raise ValueError("a region with a margin holds what it holds without")
     return Grid(source, axes, flips, oriented, crop, _resampled(oriented, crop, spec.spacing))
+
+
+def narrowed(grid: Grid, box: Slices, spec: InputSpec) -> Grid:
+    """The same way to a part of it: ``box`` counts in voxels of ``grid``'s crop."""
+    z, y, x = (
+        slice(crop.start + part.start, crop.start + part.stop) for crop, part in zip(grid.crop, box, strict=True)
+    )
+    crop = (z, y, x)
+    return replace(grid, crop=crop, geometry=_resampled(grid.oriented, crop, spec.spacing))
 
 
 def _turn(source: Geometry, orientation: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
