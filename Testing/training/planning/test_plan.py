@@ -158,7 +158,10 @@ def test_plans_keep_to_their_budget(
     recipe, _ = plan(tiny_dataset, f"plan.budget={budget}")
     allowed = choose_budget(budget)
     dim = len(recipe.input.patch)
-    assert dim == (2 if GRIDS[name][0][0] < 12 else 3)
+    few_slices = GRIDS[name][0][0] < 12
+    # Slices so thick that they cannot be merged, of which a small budget shows too little.
+    too_large = name == "abdominal MR" and budget == "laptop"
+    assert dim == (2 if few_slices or too_large else 3)
     for role in ("teacher", "student"):
         settings, limit = recipe.role(role), allowed.role(role)
         spec = network_spec(settings, role, dim, 1, 3)

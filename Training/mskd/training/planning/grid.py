@@ -10,6 +10,9 @@ from mskd.training.planning.measure import DataFingerprint
 
 ANISOTROPIC = 3.0
 """An axis this many times coarser than the others is treated on its own (nnU-Net's threshold)."""
+THICK = 5.0
+"""Slices this many times as thick as their voxels are wide are seen one by one where a patch would show too little: on
+CHAOS (6.2 times, 6 % of a case) a 2D student reached a test Dice of 0.76 with the work that gave a 3D one 0.55."""
 FEWEST_SLICES = 12
 """With fewer slices a 3D network could halve them once at most."""
 FEWEST_VOXELS = 60

@@ -15,6 +15,7 @@ from mskd.training.planning.budget import SECONDS_PER_GMAC, choose_budget
 from mskd.training.planning.cost import Cost
 from mskd.training.planning.grid import (
     FEWEST_VOXELS,
+    THICK,
     WORTHWHILE,
     Cases,
     choose_dim,
@@ -123,14 +124,15 @@ class Planner:
         given = self.draft.get("input.spacing")
         if given is not None:
             spacing = tuple(side or median for side, median in zip(given, spacing, strict=True))
-        dim, why_dim = self._dim(spacing, cases.median_shape(spacing))
-        channels, classes = len(self.dataset.channels), len(self.dataset.labels) + 1
-        roles = [RolePlan.of(self.draft, name, dim, channels, classes, self.budget) for name in ROLES]
-        shape = self._patch(spacing, dim, cases, roles)
-        wide = shape if given is not None else self._widened(shape, dim, facts, cases, roles)
-        if wide.saving(shape) >= WORTHWHILE:
-            why = f"coarser than the median, {_mm(shape.spacing)}, of which a patch would show {shape.coverage:.0%}"
-            shape, spacing = wide, (*spacing[: 3 - dim], *wide.spacing)
+        dim, why_dim, settled = self._dim(spacing, cases.median_shape(spacing))
+        shape, roles = self._fitted(spacing, dim, facts, cases)
+        if not settled and spacing[0] > THICK * max(spacing[1:]) and shape.coverage < self.budget.coverage:
+            dim, why_dim = 2, f"{why_dim}, and a 3D patch within the budget would show {shape.coverage:.0%} of it"
+            shape, roles = self._fitted(spacing, dim, facts, cases)
+        if shape.spacing != tuple(spacing)[3 - dim :]:
+            shown = self._patch(spacing, dim, cases, roles)
+            why = f"coarser than the median, {_mm(shown.spacing)}, of which a patch would show {shown.coverage:.0%}"
+            spacing = (*spacing[: 3 - dim], *shape.spacing)
         rounded = [0.0 if axis < 3 - dim else float(f"{side:.4g}") for axis, side in enumerate(spacing)]
         if dim == 2:
             why = f"{why.split(';')[0]}; 0 keeps the slices"
@@ -139,6 +141,18 @@ class Planner:
         reason = f"{dim}D: {why_dim}. Shows {shape.coverage:.0%} of a median case of {size} voxels"
         self.settle("input.patch", list(shape.patch), reason)
         return shape, roles
+
+    def _fitted(
+        self, spacing: Sequence[float], dim: int, facts: DataFingerprint, cases: Cases
+    ) -> tuple[Shape, list[RolePlan]]:
+        """The patch, on a coarser grid where the budget would show too little of a case and that is worthwhile."""
+        channels, classes = len(self.dataset.channels), len(self.dataset.labels) + 1
+        roles = [RolePlan.of(self.draft, name, dim, channels, classes, self.budget) for name in ROLES]
+        shape = self._patch(spacing, dim, cases, roles)
+        if self.draft.get("input.spacing") is not None:
+            return shape, roles
+        wide = self._widened(shape, dim, facts, cases, roles)
+        return (wide if wide.saving(shape) >= WORTHWHILE else shape), roles
 
     def _widened(
         self, shape: Shape, dim: int, facts: DataFingerprint, cases: Cases, roles: Sequence[RolePlan]
@@ -152,15 +166,17 @@ class Planner:
             shape = self._patch(spacing, dim, cases, roles)
         return shape
 
-    def _dim(self, spacing: Sequence[float], shape: Sequence[int]) -> tuple[int, str]:
+    def _dim(self, spacing: Sequence[float], shape: Sequence[int]) -> tuple[int, str, bool]:
+        """Dimension, reason, and whether nothing may change it any more."""
         patch, spaced = self.draft.get("input.patch"), self.draft.get("input.spacing")
         if patch is not None:
-            return len(patch), "as the recipe's patch is"
+            return len(patch), "as the recipe's patch is", True
         if self.settings.dim:
-            return self.settings.dim, "as asked"
+            return self.settings.dim, "as asked", True
         if spaced is not None and spaced[0] != 0:
-            return 3, "as the recipe's spacing between slices says"
-        return choose_dim(spacing, shape)
+            return 3, "as the recipe's spacing between slices says", True
+        dim, why = choose_dim(spacing, shape)
+        return dim, why, dim == 2
 
     def _patch(self, spacing: Sequence[float], dim: int, cases: Cases, roles: Sequence[RolePlan]) -> Shape:
         seen = tuple(spacing)[3 - dim :]
