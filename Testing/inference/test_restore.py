@@ -28,7 +28,7 @@ def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 2.0, 2.5), (None, None, None), (2.0, None, 0.7)])
 @pytest.mark.parametrize("slab", [1, 1 << 11, 1 << 22])
 def test_slabs_equal_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tuple, slab: int) -> None:
-    monkeypatch.setitem(module.SLAB_BYTES, "cpu", slab)
+    monkeypatch.setitem(module.SLAB_VOXELS, "cpu", slab)
     grid = grid_for(spacing)
     logits = torch.randn(4, *grid.geometry.shape, generator=torch.Generator().manual_seed(0))
     labels = restore(logits, grid, on_slab=lambda done, total: None, cancelled=never)
@@ -40,7 +40,7 @@ def test_slabs_equal_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tup
 
 
 def test_progress_and_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(module.SLAB_BYTES, "cpu", 1)
+    monkeypatch.setitem(module.SLAB_VOXELS, "cpu", 1)
     grid = grid_for((None, None, None))
     logits = torch.zeros(2, *grid.geometry.shape)
     told: list[tuple[int, int]] = []

@@ -6,17 +6,28 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mskd.errors import Cancelled
 from mskd.events import CancelCheck
-from mskd.image.geometry import LabelMap
+from mskd.image.geometry import Geometry, LabelMap
 from mskd.inference.grid import Grid
+from mskd.inference.neighbours import Axes, interpolate, make_axis
 from mskd.inference.region import Region
+from mskd.inference.uncertainty import entropy_percent, is_certain
 
-SLAB_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
-"""One class of a slab: what fits a CPU's cache, or fills a GPU."""
+SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+"""Logits of a slab, as float32 rows."""
+
+SLAB_VOXELS = {"cpu": 4 << 20, "cuda": 64 << 20}
+"""Target voxels of a slab."""
+
+BORDER_VOXELS = {"cpu": 1 << 18, "cuda": 4 << 20}
+"""Voxels interpolated at a time."""
+
+MIXED = 255
+"""In a map of cells: not one label. A label with this value is treated as such a cell, which costs time only."""
 
 
 @torch.inference_mode()
@@ -25,15 +36,21 @@ def restore(
     grid: Grid,
     region: Region | None = None,
     *,
+    entropy: NDArray[np.uint8] | None = None,
     on_slab: Callable[[int, int], None],
     cancelled: CancelCheck,
 ) -> LabelMap:
-    """Interpolate the logits linearly and take the largest, slab by slab and class by class.
+    """Interpolate the logits linearly and take the largest, slab by slab.
+
+    Where all the prepared voxels around a voxel have the same label, so has the voxel, whatever the weights of the
+    interpolation; only the others, along borders, are interpolated.
 
     Args:
-        logits: ``[K, z, y, x]`` on the prepared grid.
+        logits: ``[K, z, y, x]`` on the prepared grid; channels-last memory and half precision are as good.
         grid: The way back to the source grid.
         region: Voxels whose centre lies outside become background.
+        entropy: Filled where given: zeros ``[z, y, x]`` on the source grid that become the entropy of each voxel's
+            probabilities, in percent of the largest possible.
         on_slab: Told (done, total).
         cancelled: Asked before each slab.
 
@@ -43,46 +60,86 @@ def restore(
     Raises:
         Cancelled: ``cancelled`` said so.
     """
+    if logits.device.type == "mps":  # it lacks operations that are used here
+        logits = logits.cpu()
     labels = np.zeros(grid.source.shape, dtype=np.uint8)
     target = grid.view(labels)
-    depth, height, width = grid.crop_shape
-    rows = max(1, SLAB_BYTES.get(logits.device.type, SLAB_BYTES["cpu"]) // (4 * height * width))
-    total = -(-depth // rows)
+    doubt = None if entropy is None else grid.view(entropy)
+    sides = zip(logits.shape[1:], grid.crop_shape, strict=True)
+    z, y, x = (make_axis(source, side, logits.device) for source, side in sides)
+    rows = _slab_rows(logits, grid.crop_shape)
+    total = -(-grid.crop_shape[0] // rows)
     for index in range(total):
         if cancelled():
             raise Cancelled("The segmentation was cancelled; nothing was written.")
-        first, last = index * rows, min(depth, (index + 1) * rows)
-        target[first:last] = _slab(logits, grid.crop_shape, first, last).cpu().numpy()
+        first, last = index * rows, min(grid.crop_shape[0], (index + 1) * rows)
+        part, start, stop = z.part(first, last)
+        found, unsure = _slab(logits[:, start:stop], (part, y, x), entropy is not None)
+        target[first:last] = found.cpu().numpy()
+        if doubt is not None and unsure is not None:
+            doubt[first:last] = unsure.cpu().numpy()
         on_slab(index + 1, total)
     if region is not None:
-        labels[~region.mask(grid.source)] = 0
+        outside = ~region.mask(_crop_geometry(grid))
+        target[outside] = 0
+        if doubt is not None:
+            doubt[outside] = 0
     return LabelMap(labels, grid.source)
 
 
-def _slab(logits: Tensor, shape: tuple[int, int, int], first: int, last: int) -> Tensor:
-    """Labels of target slices ``first`` to ``last`` (excluded)."""
-    lower, upper, share = _neighbours(logits.shape[1], shape[0], first, last, logits.device)
-    best = winner = None
-    for value, one in enumerate(logits):
-        planes = one[lower]
-        if logits.shape[1] != shape[0]:
-            planes = torch.lerp(planes, one[upper], share)
-        if planes.shape[1:] != shape[1:]:
-            planes = F.interpolate(planes[None], size=shape[1:], mode="bilinear", align_corners=False)[0]
-        if best is None or winner is None:
-            best, winner = planes.clone(), torch.zeros(planes.shape, dtype=torch.uint8, device=planes.device)
-            continue
-        winner.masked_fill_(planes > best, value)
-        torch.maximum(best, planes, out=best)
-    if winner is None:
-        raise ValueError("the logits have no class")
-    return winner
+def _slab_rows(logits: Tensor, shape: tuple[int, int, int]) -> int:
+    """Target slices of a slab."""
+    kind = "cuda" if logits.device.type == "cuda" else "cpu"
+    planes = SLAB_BYTES[kind] / (4 * logits.shape[0] * logits.shape[2] * logits.shape[3])
+    rows = int(planes * shape[0] / logits.shape[1])
+    return max(1, min(rows, SLAB_VOXELS[kind] // (shape[1] * shape[2])))
 
 
-def _neighbours(source: int, target: int, first: int, last: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each target slice: the source slices around its centre, and the share of the upper one."""
-    centre = (torch.arange(first, last, dtype=torch.float64) + 0.5) * (source / target) - 0.5
-    centre = centre.clamp(0, source - 1)
-    lower = centre.floor().long()
-    upper = (lower + 1).clamp_max(source - 1)
-    return lower.to(device), upper.to(device), (centre - lower).float()[:, None, None].to(device)
+def _slab(logits: Tensor, axes: Axes, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+    """Labels, and entropy where it is wanted, of the target voxels of ``axes``.
+
+    Args:
+        logits: ``[K, z, y, x]``, the source slices that the first of ``axes`` needs.
+    """
+    shape = (logits.shape[1], logits.shape[2], logits.shape[3])
+    # A view where memory is channels-last already.
+    rows = logits.movedim(0, -1).reshape(-1, logits.shape[0]).float()
+    best, place = rows.max(dim=1)
+    winner = place.to(torch.uint8).view(shape)
+    certain = is_certain(rows, best).view(shape) if with_entropy else None
+    labels = _cells(winner, certain, axes)
+    for dim, axis in ((2, axes[2]), (1, axes[1]), (0, axes[0])):
+        labels = labels.index_select(dim, axis.lower)
+    unsure = torch.zeros_like(labels) if with_entropy else None
+    places = (labels == MIXED).nonzero(as_tuple=True)
+    kind = "cuda" if logits.device.type == "cuda" else "cpu"
+    for z, y, x in zip(*(torch.split(one, BORDER_VOXELS[kind]) for one in places), strict=True):
+        values = interpolate(rows, shape, axes, (z, y, x))
+        best, place = values.max(dim=1)
+        labels[z, y, x] = place.to(torch.uint8)
+        if unsure is not None:
+            unsure[z, y, x] = entropy_percent(values, best)
+    return labels, unsure
+
+
+def _cells(winner: Tensor, certain: Tensor | None, axes: Axes) -> Tensor:
+    """For each cell between source voxels: the label of all its corners, or ``MIXED``.
+
+    Args:
+        winner: Labels ``[z, y, x]`` of the source voxels.
+        certain: Where no voxel next to this one needs its entropy computed; None: nobody wants it.
+    """
+    lowest, highest = winner, winner
+    if certain is not None:
+        highest = winner.masked_fill(~certain, MIXED)
+    for dim, axis in enumerate(axes):
+        if axis.between:
+            lowest = torch.minimum(lowest.narrow(dim, 0, axis.cells), lowest.narrow(dim, 1, axis.cells))
+            highest = torch.maximum(highest.narrow(dim, 0, axis.cells), highest.narrow(dim, 1, axis.cells))
+    return torch.where(lowest == highest, lowest, MIXED)
+
+
+def _crop_geometry(grid: Grid) -> Geometry:
+    z, y, x = (float(box.start) for box in grid.crop)
+    oriented = grid.oriented
+    return Geometry(grid.crop_shape, oriented.spacing, oriented.point((z, y, x)), oriented.direction)
