@@ -15,7 +15,7 @@ from mskd.errors import MSKDError
 # Of the extra that `pip install .` leaves out.
 TRAIN_PACKAGES = ("monai", "tensorboard", "matplotlib", "scipy")
 # In the order in which --help lists them.
-COMMANDS = ("demo", "segment", "check", "plan", "train", "distill", "evaluate", "report", "info")
+COMMANDS = ("demo", "segment", "check", "plan", "train", "distill", "evaluate", "report", "info", "export")
 
 app = typer.Typer(
     no_args_is_help=True,

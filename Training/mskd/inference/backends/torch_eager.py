@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,17 +17,30 @@ from mskd.networks.base import channels_last
 
 @BACKENDS.register("torch_eager")
 class TorchEager:
-    """Runs everywhere torch runs."""
+    """Runs everywhere torch runs; below float32 under autocast."""
 
-    def __init__(self, network: SegmentationNetwork, device: torch.device) -> None:
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "float16")
+    measured: ClassVar[bool] = True
+
+    def __init__(self, network: SegmentationNetwork, device: torch.device, precision: str = "float32") -> None:
         network.eval().requires_grad_(False)
         fold_batch_norm(network)
         self._layout = fastest_layout(network, network.dim)
         self._network = network.to(device).to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._device, self._type = device.type, getattr(torch, precision)
+
+    @classmethod
+    def available(cls) -> str | None:
+        return None
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
-        return self._network(image.contiguous(memory_format=self._layout)).float()
+        image = image.contiguous(memory_format=self._layout)
+        reduced = self._type is not torch.float32
+        # The cache would keep copies of weights, which a captured CUDA graph must not.
+        with torch.autocast(self._device, dtype=self._type if reduced else None, enabled=reduced, cache_enabled=False):
+            return self._network(image).float()
 
 
 def fastest_layout(network: nn.Module, dim: int) -> torch.memory_format:

@@ -1,0 +1,198 @@
+"""The fastest backend on this machine, by measurement; the answer is kept between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mskd.errors import InputError
+from mskd.files import write_text
+from mskd.inference.backends import BACKENDS, Backend, make_backend
+from mskd.inference.machine import cache_folder, computes_quickly, describe
+from mskd.inference.memory import is_out_of_memory
+from mskd.networks import SegmentationNetwork
+
+REFERENCE = "torch_eager"
+VOXELS = 48**3
+"""Of an image to measure on: enough to tell backends apart, and less than a second of a light student."""
+RUNS = 4
+"""The first ones set up; the fastest counts."""
+HOPELESS = 3.0
+"""A first run so many times slower than the best is not repeated: setting up rarely takes longer."""
+PATIENCE = 0.5
+"""Seconds of runs after which a candidate is known well enough."""
+SAME_LABELS = {"float32": 0.999, "bfloat16": 0.99, "float16": 0.99}
+"""Share of voxels that must get the label they get in PyTorch's float32."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to run a network with.
+
+    Args:
+        backend: Registered name.
+        precision: What it computes with.
+        milliseconds: By "backend precision", for the measured piece; None: failed, or gave other labels.
+    """
+
+    backend: str
+    precision: str
+    milliseconds: dict[str, float | None]
+
+
+def choose(
+    package_fingerprint: str,
+    make_network: Callable[[], SegmentationNetwork],
+    device: torch.device,
+    shape: Sequence[int],
+    *,
+    precisions: Sequence[str] | None = None,
+    sample: Tensor | None = None,
+) -> Choice:
+    """The fastest way to run a network on images of a size, measured once a machine, model and class of sizes.
+
+    Args:
+        package_fingerprint: Of the model, to know it again.
+        make_network: Gives a new copy each time.
+        device: Where to compute.
+        shape: ``[N, C, *spatial]`` of what is about to be run; a piece of it is measured.
+        precisions: Those that are allowed. By default float32, and on CUDA float16 too.
+        sample: A prepared image ``[N, C, *spatial]`` to measure on, of which a piece is taken; noise by default.
+            Reduced precision is judged by the labels it gives here.
+    """
+    if precisions is None:
+        precisions = ("float32", "float16") if device.type == "cuda" else ("float32",)
+    tried = candidates(device, precisions)
+    if len(tried) == 1:
+        return Choice(*tried[0], {})
+    size = measured_size(shape)
+    key = {
+        "model": package_fingerprint,
+        "machine": describe(device),
+        "size": [size[0], size[1], *(round(2 * math.log2(side)) for side in size[2:])],
+        "voxels": round(math.log2(math.prod(shape))),
+        "candidates": tried,
+    }
+    place = _place(key)
+    kept = _read(place, tried)
+    if kept is not None:
+        return kept
+    image = _piece(sample, size) if sample is not None else torch.randn(size, generator=torch.Generator().manual_seed(0))
+    choice = measure(make_network, device, image.to(device), tried)
+    _write(place, key, choice)
+    return choice
+
+
+def candidates(device: torch.device, precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """(backend, precision) worth measuring, the reference first."""
+    found = [
+        (name, precision)
+        for name in BACKENDS.names()
+        for precision in precisions
+        if _is_worth_it(BACKENDS[name], device, precision)
+    ]
+    reference = (REFERENCE, "float32")
+    return [reference, *(one for one in found if one != reference)]
+
+
+def measured_size(shape: Sequence[int]) -> tuple[int, ...]:
+    """``shape`` with its longest sides halved, slices of a batch too, until few enough voxels are left."""
+    sides = [shape[0], *shape[2:]]
+    while math.prod(sides) > VOXELS:
+        longest = sides.index(max(sides))
+        sides[longest] = (sides[longest] + 1) // 2
+    return (sides[0], shape[1], *sides[1:])
+
+
+def measure(
+    make_network: Callable[[], SegmentationNetwork],
+    device: torch.device,
+    image: Tensor,
+    tried: Sequence[tuple[str, str]],
+) -> Choice:
+    """Run every candidate on the image, on its device; the fastest that gives the reference's labels wins."""
+    milliseconds: dict[str, float | None] = {}
+    best, chosen = math.inf, tried[0]
+    expected: Tensor | None = None
+    for name, precision in tried:
+        taken = None
+        # Whatever goes wrong in a runtime that nobody asked for by name, another one is there.
+        try:
+            backend = make_backend(name, make_network(), device, precision)
+            taken, logits = _time(backend, image, best)
+        except Exception as fault:
+            if expected is None and not is_out_of_memory(fault):
+                raise
+        else:
+            labels = logits.argmax(1)
+            expected = labels if expected is None else expected
+            if (labels == expected).float().mean() < SAME_LABELS[precision]:
+                taken = None
+        milliseconds[f"{name} {precision}"] = None if taken is None else round(1000 * taken, 3)
+        if taken is not None and taken < best:
+            best, chosen = taken, (name, precision)
+    return Choice(*chosen, milliseconds)
+
+
+def _is_worth_it(kind: type[Backend], device: torch.device, precision: str) -> bool:
+    knows = device.type in kind.devices and precision in kind.precisions
+    return knows and kind.measured and kind.available() is None and computes_quickly(precision, device)
+
+
+def _time(backend: Backend, image: Tensor, best: float) -> tuple[float, Tensor]:
+    """Seconds of the fastest run, and its logits."""
+    fastest, spent = math.inf, 0.0
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        logits = backend(image)
+        if image.device.type == "cuda":
+            torch.cuda.synchronize(image.device)
+        taken = time.perf_counter() - start
+        fastest, spent = min(fastest, taken), spent + taken
+        if taken > HOPELESS * best or spent > PATIENCE:
+            break
+    return fastest, logits
+
+
+def _piece(sample: Tensor, size: Sequence[int]) -> Tensor:
+    """The middle of a sample; a sample smaller than the size is taken as it is."""
+    for axis, side in enumerate(size):
+        length = min(side, sample.shape[axis])
+        sample = sample.narrow(axis, (sample.shape[axis] - length) // 2, length)
+    return sample.contiguous()
+
+
+def _place(key: dict[str, Any]) -> Path | None:
+    folder = cache_folder()
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    return None if folder is None else folder / "backends" / f"{name}.json"
+
+
+def _read(place: Path | None, tried: Sequence[tuple[str, str]]) -> Choice | None:
+    """The kept answer; None where there is none that makes sense."""
+    if place is None:
+        return None
+    try:
+        kept = json.loads(place.read_text(encoding="utf-8"))["choice"]
+        choice = Choice(str(kept["backend"]), str(kept["precision"]), dict(kept["milliseconds"]))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return choice if (choice.backend, choice.precision) in tried else None
+
+
+def _write(place: Path | None, key: dict[str, Any], choice: Choice) -> None:
+    if place is None:
+        return
+    with suppress(OSError, InputError):  # a home that cannot be written to costs a measurement each time, no more
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_text(place, json.dumps({"choice": asdict(choice), "of": key}, indent=2) + "\n")
