@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mskd.errors import SettingsError
-from mskd.inference.environment import available_devices, choose_device, versions
+from mskd.inference import environment
+from mskd.inference.environment import available_devices, choose_device, usable_cores, versions
 
 
 def test_the_cpu_is_always_there() -> None:
@@ -43,6 +44,89 @@ def test_freed_memory_is_kept(root: Path) -> None:
         "done = keep_freed_memory()\n"
         "touch(); print(done, before < 100e6, reusable_bytes() > 190e6)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(root / "Training")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment)
-    assert done.stdout.split() == ["True", "True", "True"], done.stderr
+    assert _run(root, code) == ["True", "True", "True"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a glibc setting")
+def test_kept_memory_can_be_given_back(root: Path) -> None:
+    code = (
+        "import numpy as np, torch\n"
+        "from mskd.inference.environment import give_back_memory, keep_freed_memory\n"
+        "from mskd.inference.memory import resident_bytes\n"
+        "keep_freed_memory()\n"
+        "before = resident_bytes()\n"
+        # The last block keeps the heap from shrinking at its end.
+        "block = np.ones(200_000_000, dtype=np.uint8); last = np.ones(1000); del block\n"
+        "kept = resident_bytes() - before\n"
+        "give_back_memory(); print(kept > 190e6, resident_bytes() - before < 20e6)\n"
+    )
+    assert _run(root, code) == ["True", "True"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="looks into /proc")
+def test_large_tensors_lie_on_huge_pages_where_the_system_has_them(root: Path) -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("the system has no transparent huge pages")
+    code = (
+        "import torch\n"
+        "from mskd.inference import tune_process\n"
+        "tune_process()\n"
+        "tensor = torch.ones(64 << 20, dtype=torch.uint8)\n"
+        "text = open('/proc/self/smaps_rollup').read()\n"
+        "print(int(text.split('AnonHugePages:')[1].split()[0]) > 0)\n"
+    )
+    assert _run(root, code) == ["True"]
+
+
+def test_cores_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for processor, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        (tmp_path / f"cpu{processor}").write_text(f"{siblings}\n")
+    monkeypatch.setattr(environment, "SIBLINGS", str(tmp_path / "cpu{}"))
+    monkeypatch.setattr(environment, "QUOTAS", ())
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    assert usable_cores() == 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2}, raising=False)
+    assert usable_cores() == 1
+    monkeypatch.setattr(environment, "SIBLINGS", str(tmp_path / "absent{}"))
+    assert usable_cores() == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"max": "150000 100000"}, 2),
+        ({"max": "50000 100000"}, 1),
+        ({"max": "max 100000"}, 8),
+        ({"quota": "300000", "period": "100000"}, 3),
+        ({"quota": "-1", "period": "100000"}, 8),
+        ({}, 8),
+    ],
+)
+def test_cores_are_those_that_a_container_grants(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cores: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    places = ((str(tmp_path / "max"), ""), (str(tmp_path / "quota"), str(tmp_path / "period")))
+    monkeypatch.setattr(environment, "QUOTAS", places)
+    monkeypatch.setattr(environment, "SIBLINGS", str(tmp_path / "absent{}"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert usable_cores() == cores
+
+
+@pytest.mark.parametrize("wish", ["3", ""])
+def test_the_users_number_of_threads_is_obeyed(monkeypatch: pytest.MonkeyPatch, wish: str) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", wish)
+    environment.use_cores()
+    assert chosen == ([] if wish else [max(2, usable_cores())])
+
+
+def _run(root: Path, code: str, **variables: str) -> list[str]:
+    """The words that ``code`` prints in a process of its own."""
+    variables = {**os.environ, "PYTHONPATH": str(root / "Training"), **variables}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()

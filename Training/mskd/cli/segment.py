@@ -83,11 +83,11 @@ def segment(
     Example: `mskd segment brain.nii.gz --model hippocampus-mr --output hippocampus.seg.nrrd --roi -40,-10,-40,0,-30,0`
     """
     from mskd.image.write import check_output
-    from mskd.inference import Engine, Region, keep_freed_memory
+    from mskd.inference import Engine, Region, tune_process
     from mskd.package import open_package
 
     region = Region.parse(roi) if roi else None
-    keep_freed_memory()
+    tune_process()
     if report is not None:
         _check_report(report, [*inputs, output], overwrite)
     package = open_package(model)

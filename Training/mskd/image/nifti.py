@@ -1,6 +1,6 @@
-"""The faults of a NIfTI file that ITK passes over in silence.
+"""NIfTI read once, with the faults refused that ITK passes over in silence.
 
-A truncated or corrupt body is filled up with zeros, a spacing of 0 becomes 1, a NaN becomes 0; nothing is said.
+ITK fills a truncated or corrupt body up with zeros, makes a spacing of 0 into 1 and a NaN into 0; nothing is said.
 """
 
 from __future__ import annotations
@@ -10,17 +10,24 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mskd.errors import InputError
 
 NIFTI1_HEADER = 348
 NIFTI2_HEADER = 540
 FLOATS = {16: "f4", 64: "f8"}
+KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 CHUNK = 1 << 22
+COMPRESSED_CHUNK = 1 << 18
+LARGEST_RATIO = 1100
+"""More than deflate can compress anything."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,76 @@ class _Header:
     voxels: int
     voxel_bytes: int
     floating: np.dtype | None
+    kind: np.dtype | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.voxels * self.voxel_bytes
+
+
+def load_nifti(path: Path) -> NDArray[np.generic] | None:
+    """All voxels of a NIfTI file in its own order, read and checked in one pass.
+
+    Returns:
+        A flat array, or None where the file is none of NIfTI's, has something for ITK to interpret (scaled values,
+        colours, vectors), or promises more than the memory holds. Whether floats are finite is left to the caller.
+
+    Raises:
+        InputError: a spacing that is not positive, a file that is truncated or damaged.
+    """
+    with _sentences(path), path.open("rb") as stream:
+        chunks = _unpacked(stream)
+        start = b""
+        while len(start) < NIFTI2_HEADER and (chunk := next(chunks, b"")):
+            start += chunk
+        header = _parse(start)
+        if header is None:
+            return None
+        _positive_spacing(path, header)
+        if header.kind is None:
+            return None
+        if header.nbytes > LARGEST_RATIO * path.stat().st_size:
+            raise InputError(f"{path}: is truncated (its header promises {header.nbytes} bytes of voxels).")
+        try:
+            voxels = np.empty(header.voxels, header.kind)
+        except MemoryError:
+            return None
+        present = _fill(memoryview(voxels.view(np.uint8)), start, chunks, header.offset)
+        _all_there(path, header, present)
+        return voxels.astype(header.kind.newbyteorder("="), copy=False)
+
+
+def _fill(target: memoryview, start: bytes, chunks: Iterator[bytes], offset: int) -> int:
+    """Copy what follows ``offset`` and read on to the end, where gzip has its checksum; returns the bytes copied."""
+    place, chunk = -offset, start
+    while chunk:
+        piece = chunk[max(0, -place) : len(target) - place]
+        if place + len(chunk) > 0 and place < len(target):
+            target[max(0, place) : max(0, place) + len(piece)] = piece
+        place, chunk = place + len(chunk), next(chunks, b"")
+    return max(0, min(place, len(target)))
+
+
+def _unpacked(stream: io.BufferedIOBase) -> Iterator[bytes]:
+    """The content of a file that may be gzip, of one member or several, piece by piece."""
+    packed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    if not packed:
+        while piece := stream.read(CHUNK):
+            yield piece
+        return
+    inflate, inside = zlib.decompressobj(zlib.MAX_WBITS | 16), False
+    while chunk := stream.read(COMPRESSED_CHUNK):
+        while chunk:
+            piece = inflate.decompress(chunk)
+            inside, chunk = True, b""
+            if inflate.eof:  # Zeros may follow a member, or another one.
+                chunk = inflate.unused_data.lstrip(b"\0")
+                inflate, inside = zlib.decompressobj(zlib.MAX_WBITS | 16), False
+            if piece:
+                yield piece
+    if inside:
+        raise EOFError("it ends in the middle of its compressed data")
 
 
 def check_nifti(path: Path) -> None:
@@ -40,31 +117,43 @@ def check_nifti(path: Path) -> None:
     Raises:
         InputError: with the fault and its remedy.
     """
-    try:
-        with gzip.open(path) if _is_gzip(path) else path.open("rb") as stream:
-            start = stream.read(NIFTI2_HEADER)
-            header = _parse(start)
-            if header is None:
-                return
-            if not all(math.isfinite(step) and step != 0 for step in header.spacing):
-                listed = ", ".join(f"{step:g}" for step in header.spacing)
-                raise InputError(
-                    f"{path}: the spacing (x, y, z) is ({listed}) mm; each must be above 0, so correct the header."
-                )
-            present, bad = _count(stream, start, header)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
-        raise InputError(f"{path}: is truncated or damaged ({fault}); copy or export it again.") from fault
-    except OSError as fault:
-        raise InputError(f"{path}: cannot be read ({fault.strerror or fault}).") from fault
-    if present < header.voxels * header.voxel_bytes:
-        raise InputError(
-            f"{path}: is truncated ({present} of {header.voxels * header.voxel_bytes} bytes of voxels); copy or export "
-            "it again."
-        )
+    with _sentences(path), gzip.open(path) if _is_gzip(path) else path.open("rb") as stream:
+        start = stream.read(NIFTI2_HEADER)
+        header = _parse(start)
+        if header is None:
+            return
+        _positive_spacing(path, header)
+        present, bad = _count(stream, start, header)
+    _all_there(path, header, present)
     if bad:
         raise InputError(
             f"{path}: {bad} of {header.voxels} voxels are NaN or infinite; replace them, for instance by the value of "
             "air."
+        )
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        raise InputError(f"{path}: is truncated or damaged ({fault}); copy or export it again.") from fault
+    except OSError as fault:
+        raise InputError(f"{path}: cannot be read ({fault.strerror or fault}).") from fault
+
+
+def _positive_spacing(path: Path, header: _Header) -> None:
+    if not all(math.isfinite(step) and step != 0 for step in header.spacing):
+        listed = ", ".join(f"{step:g}" for step in header.spacing)
+        raise InputError(
+            f"{path}: the spacing (x, y, z) is ({listed}) mm; each must be above 0, so correct the header."
+        )
+
+
+def _all_there(path: Path, header: _Header, present: int) -> None:
+    if present < header.nbytes:
+        raise InputError(
+            f"{path}: is truncated ({present} of {header.nbytes} bytes of voxels); copy or export it again."
         )
 
 
@@ -96,13 +185,13 @@ def _parse(start: bytes) -> _Header | None:
             sides = struct.unpack_from(order + "8h", start, 40)
             kind, bits = struct.unpack_from(order + "2h", start, 70)
             steps = struct.unpack_from(order + "8f", start, 76)
-            offset = struct.unpack_from(order + "f", start, 108)[0]
+            offset, slope, shift = struct.unpack_from(order + "3f", start, 108)
             detached = start[344:347] == b"ni1"
         elif len(start) >= NIFTI2_HEADER and struct.unpack_from(order + "i", start)[0] == NIFTI2_HEADER:
             kind, bits = struct.unpack_from(order + "2h", start, 12)
             sides = struct.unpack_from(order + "8q", start, 16)
             steps = struct.unpack_from(order + "8d", start, 104)
-            offset = struct.unpack_from(order + "q", start, 168)[0]
+            offset, slope, shift = struct.unpack_from(order + "q2d", start, 168)
             detached = start[4:7] == b"ni2"
         else:
             continue
@@ -110,5 +199,9 @@ def _parse(start: bytes) -> _Header | None:
             return None
         floating = np.dtype(order + FLOATS[kind]) if kind in FLOATS else None
         voxels = math.prod(max(side, 1) for side in sides[1 : sides[0] + 1])
-        return _Header(steps[1 : min(sides[0], 3) + 1], int(offset), voxels, bits // 8, floating)
+        as_stored = kind in KINDS and slope in (0, 1) and shift == 0 and sides[0] <= 4
+        stored = np.dtype(order + KINDS[kind]) if as_stored else None
+        if stored is not None and stored.itemsize != bits // 8:
+            stored = None
+        return _Header(steps[1 : min(sides[0], 3) + 1], int(offset), voxels, bits // 8, floating, stored)
     return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mskd.errors import InputError
 from mskd.image.dicom import read_series
 from mskd.image.geometry import Geometry, Image, LabelMap
-from mskd.image.nifti import check_nifti
+from mskd.image.nifti import check_nifti, load_nifti
 from mskd.spec import MOST_CHANNELS
 
 FORMATS = "a NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file, or a folder of one DICOM series"
@@ -108,32 +108,39 @@ def _read(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     """Array [C, z, y, x] and geometry of one file or DICOM folder."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give {FORMATS}.")
-    image = read_series(path) if path.is_dir() else _read_file(path)
-    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
-        raise InputError(
-            f"{path}: holds {image.GetPixelIDTypeAsString()} voxels ({image.GetNumberOfComponentsPerPixel()} numbers "
-            "each, as in a colour image); a scalar image is needed, one file for each channel."
-        )
-    geometry = _geometry(path, image)
-    array = sitk.GetArrayFromImage(image).reshape(-1, *geometry.shape)
+    grid, voxels = (read_series(path), None) if path.is_dir() else _read_file(path)
+    if voxels is None:
+        voxels = _scalars(path, grid)
+    geometry = _geometry(path, grid)
+    array = voxels.reshape(-1, *geometry.shape)
     if array.dtype.kind == "f":
         _all_finite(path, array)
     return array, geometry
 
 
-def _read_file(path: Path) -> sitk.Image:
+def _scalars(path: Path, image: sitk.Image) -> NDArray[np.generic]:
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(
+            f"{path}: holds {image.GetPixelIDTypeAsString()} voxels ({image.GetNumberOfComponentsPerPixel()} numbers "
+            "each, as in a colour image); a scalar image is needed, one file for each channel."
+        )
+    return sitk.GetArrayFromImage(image)
+
+
+def _read_file(path: Path) -> tuple[sitk.Image | sitk.ImageFileReader, NDArray[np.generic] | None]:
+    """What says how the grid lies, and the voxels where they are not in it."""
+    nifti = path.name.lower().endswith(NIFTI_SUFFIXES)
+    voxels = load_nifti(path) if nifti else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        # ITK takes a truncated gzip or a spacing of 0 in a NIfTI file without a word: checked here, while it reads.
-        with ThreadPoolExecutor(1) as pool:
-            checked = pool.submit(check_nifti, path) if path.name.lower().endswith(NIFTI_SUFFIXES) else None
-            try:
-                _spatial_axes_and_channels(path, reader)
-                return reader.Execute()
-            finally:
-                if checked is not None:
-                    checked.result()
+        _spatial_axes_and_channels(path, reader)
+        if voxels is not None and voxels.size == math.prod(reader.GetSize()):
+            return reader, voxels
+        # ITK takes a truncated gzip or a spacing of 0 in a NIfTI file without a word.
+        if nifti:
+            check_nifti(path)
+        return reader.Execute(), None
     except RuntimeError as fault:
         raise InputError(f"{path}: {_sentence(str(fault))}") from fault
 
@@ -165,7 +172,7 @@ def _sentence(fault: str) -> str:
     return f"is damaged, truncated or not permitted to be read ({reason}); copy or export it again."
 
 
-def _geometry(path: Path, image: sitk.Image) -> Geometry:
+def _geometry(path: Path, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
     dimension = image.GetDimension()
     axes = min(dimension, 3)
     direction = np.eye(3)

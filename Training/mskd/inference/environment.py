@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 import platform
 import sys
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,18 +20,35 @@ from mskd.errors import SettingsError
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 
+SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+QUOTAS = (
+    ("/sys/fs/cgroup/cpu.max", ""),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+
+FEWEST_THREADS = 2
+"""With a single one, PyTorch computes 1x1 convolutions in another way, and a separable network takes twice as long."""
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks instead of returning them to the system.
+def tune_process() -> None:
+    """Make this process fast on a CPU: memory that is kept, huge pages, a thread for each core it may use."""
+    keep_freed_memory()
+    use_cores()
 
-    Otherwise each operation of a network pays for every page of its result again: three times slower. The same as
-    MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in the environment, but for a process that already runs.
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep freed blocks instead of returning them to the system, and PyTorch to ask for huge pages.
+
+    Otherwise each operation of a network pays for every page of its result again: half of its time. The first is the
+    same as MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in the environment, but for a process that already runs;
+    the second is heard until PyTorch has allocated its first tensor. Testing/benchmarks/allocator.py compares.
 
     Returns:
-        Whether it was done; False where the C library is not glibc.
+        Whether freed blocks are kept; False where the C library is not glibc.
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if platform.libc_ver()[0] != "glibc":
         return False
     try:
@@ -36,6 +56,53 @@ def keep_freed_memory() -> bool:
         return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, -1))
     except (OSError, AttributeError):
         return False
+
+
+def give_back_memory() -> None:
+    """Return what was kept to the system and the GPU; the next run pays for its pages once more."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def use_cores() -> None:
+    """A thread for each core there is (see ``usable_cores``), unless OMP_NUM_THREADS says otherwise."""
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(max(FEWEST_THREADS, usable_cores()))
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may run on, within the share of them that its container grants.
+
+    Two threads on one core share its vector units and only disturb one another; threads beyond a container's share
+    are stopped in the middle of an operation while the others wait for them.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return max(1, torch.get_num_threads())
+    allowed = os.sched_getaffinity(0)
+    cores = len({_text(SIBLINGS.format(processor)) or str(processor) for processor in allowed})
+    return max(1, min([cores, *_quota()]))
+
+
+def _quota() -> list[int]:
+    """Processors' worth of time that the container grants, rounded up; empty without a limit."""
+    for quota, period in QUOTAS:
+        try:
+            numbers = _text(quota).split() + (_text(period).split() if period else [])
+            share = int(numbers[0]) / int(numbers[1])
+        except (ValueError, IndexError, ZeroDivisionError):  # no such group, or "max"
+            continue
+        if share > 0:
+            return [math.ceil(share)]
+    return []
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def available_devices() -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from mskd.errors import Cancelled, MSKDError
 from mskd.events import Event
-from mskd.inference.environment import available_devices, keep_freed_memory, versions
+from mskd.inference.environment import available_devices, give_back_memory, tune_process, versions
 from mskd.inference.jobs import Engines, run_job
 from mskd.inference.memory import is_out_of_memory
 from mskd.inference.messages import (
@@ -38,6 +38,8 @@ from mskd.inference.messages import (
 from mskd.package import open_package
 
 WATCH_SECONDS = 0.5
+IDLE_SECONDS = 10.0
+"""After which the memory that a run left behind is given back: soon for other programs, late for the next run."""
 
 
 class Worker:
@@ -58,8 +60,15 @@ class Worker:
     def serve(self) -> None:
         """Answer until quit, or until stdin ends and everything asked for is done."""
         threading.Thread(target=self._read, daemon=True).start()
-        while (request := self._queue.get()) is not None:
+        while (request := self._next()) is not None:
             self._answer(request)
+
+    def _next(self) -> Request | None:
+        try:
+            return self._queue.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            give_back_memory()
+        return self._queue.get()
 
     def _read(self) -> None:
         while line := self._source.readline(LONGEST_LINE):
@@ -155,7 +164,7 @@ def _watch(output: int, parent: int) -> None:
 def main() -> int:
     """Serve on stdin and stdout; everything else that prints goes to stderr."""
     parent = os.getppid()
-    keep_freed_memory()
+    tune_process()
     output = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
