@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -56,9 +55,8 @@ def run_cluster(cases: Sequence[Case], task: Task, address: str, tell: Tell, can
     """
     distributed = _distributed()
     with _connect(distributed, address) as client:
-        run = secrets.token_hex(6)
         futures = {
-            client.submit(segment_case, case, task, key=f"mskd-{run}-{case.name}", retries=RETRIES): case
+            client.submit(segment_case, case, task, key=f"mskd-{task.run}-{case.name}", retries=RETRIES): case
             for case in cases
         }
         try:
@@ -87,7 +85,7 @@ def _collect(
         if cancelled():
             raise Cancelled("Cancelled while a cluster segmented.")
         for future in done.next_batch(block=False):
-            tell(_outcome(futures[future], future, address))
+            tell(_outcome(futures.pop(future), future, address))
         time.sleep(LOOK_EVERY)
 
 

@@ -59,8 +59,7 @@ def settle(case: Case, task: Task) -> Outcome | None:
             sources = made_from(case, task)
             changed = [key for key in CHANGES if record["made_from"].get(key) != sources[key]]
             if not changed:
-                places = {"input": [str(path) for path in case.paths], "output": str(case.output)}
-                return Outcome(case.name, {**record["entry"], **places, "kept": True}, kept=True)
+                return _outcome(case, record["entry"], kept=record["run"] != task.run)
             change = CHANGES[changed[0]]
     try:
         check_output(case.output, overwrite=task.overwrite)
@@ -69,13 +68,19 @@ def settle(case: Case, task: Task) -> Outcome | None:
     return None
 
 
+def _outcome(case: Case, entry: dict[str, Any], *, kept: bool) -> Outcome:
+    """As the record has it, with the places where things are now."""
+    places = {"input": [str(path) for path in case.paths], "output": str(case.output)}
+    return Outcome(case.name, {**entry, **places, **({"kept": True} if kept else {})}, kept=kept)
+
+
 def write_record(case: Case, task: Task, sources: dict[str, Any], whole: Path, entry: dict[str, Any]) -> None:
     """Tell that the file ``whole``, made from ``sources``, is about to become the result.
 
     Raises:
         InputError: the disk is full or not writable.
     """
-    record = {"made_from": sources, "sha256": _digest(whole), "entry": entry}
+    record = {"run": task.run, "made_from": sources, "sha256": _digest(whole), "entry": entry}
     write_text(_place(case, task), json.dumps(record, indent=1) + "\n")
 
 
@@ -85,7 +90,7 @@ def _read(case: Case, task: Task) -> dict[str, Any] | None:
         record = json.loads(_place(case, task).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    fields = {"made_from": dict, "sha256": str, "entry": dict}
+    fields = {"run": str, "made_from": dict, "sha256": str, "entry": dict}
     whole = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in fields.items())
     return record if whole else None
 

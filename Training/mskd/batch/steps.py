@@ -14,6 +14,7 @@ from mskd.batch.task import Task
 from mskd.batch.workspace import has_room, writing_folder
 from mskd.errors import Cancelled, InputError
 from mskd.events import CancelCheck, Listener
+from mskd.image.write import label_suffix
 from mskd.inference import Engine
 
 
@@ -62,14 +63,14 @@ def compute(engine: Engine, begun: Begun, task: Task, listen: Listener, cancelle
 def finish(computed: Computed, task: Task) -> Outcome:
     """Write the result: the whole file first, then its record, and then it takes its place."""
     case = computed.made.case
-    whole = writing_folder(task.folder) / f"{secrets.token_hex(6)}.{case.output.name}"
+    whole = writing_folder(task.folder) / f"{secrets.token_hex(8)}{label_suffix(case.output)}"
     try:
         entry = {"case": case.name, **write_case(computed.made, whole)}
         write_record(case, task, computed.sources, whole, entry)
         os.replace(whole, case.output)
         return Outcome(case.name, entry)
     except (InputError, OSError) as fault:
-        reason = f"{case.output} cannot be written ({fault})".replace(str(whole), whole.name)
-        return Outcome.failed(case.name, InputError(reason), stops=not has_room(task.folder))
+        fault = InputError(f"{case.output} cannot be written: {str(fault).replace(str(whole), 'it')}")
+        return Outcome.failed(case.name, fault, stops=not has_room(task.folder))
     except Exception as fault:
         return Outcome.failed(case.name, fault)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import secrets
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Task:
         folder: Where the results go.
         region: Where to look.
         overwrite: Replace results that were made otherwise.
+        run: Tells what this run made, and perhaps forgot to tell, from what was there before.
     """
 
     options: EngineOptions
@@ -59,6 +61,7 @@ class Task:
     folder: Path
     region: Region | None = None
     overwrite: bool = False
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def build_engine(self) -> Engine:
         """The engine, with the very model the run began with.
