@@ -101,8 +101,8 @@ def test_what_was_made_otherwise_is_in_the_way(
 ) -> None:
     cases = folder.cases()[:1]
     segment_folder(cases, make_task())
-    before = change(folder, make_task(), monkeypatch) and folder.state()
-    task = change(folder, make_task(), monkeypatch) if change not in (edit, lose_record) else make_task()
+    task = change(folder, make_task(), monkeypatch)
+    before = folder.state()
     (outcome,) = segment_folder(cases, task).outcomes()
     assert outcome.exit_code == 2
     assert sentence in outcome.error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mskd.batch.case import Case
@@ -60,7 +60,8 @@ def run_cluster(cases: Sequence[Case], task: Task, address: str, tell: Tell, can
             for case in cases
         }
         try:
-            _collect(distributed, futures, address, tell, cancelled)
+            for future in _ended(distributed.as_completed(futures, loop=client.loop), cancelled):
+                tell(_outcome(futures.pop(future), future, address))
         finally:
             client.cancel(list(futures))
 
@@ -77,15 +78,12 @@ def segment_case(case: Case, task: Task) -> Outcome:
     return computed if isinstance(computed, Outcome) else finish(computed, task)
 
 
-def _collect(
-    distributed: Any, futures: dict[Any, Case], address: str, tell: Tell, cancelled: Callable[[], bool]
-) -> None:
-    done = distributed.as_completed(futures)
-    while not done.is_empty():
+def _ended(futures: Any, cancelled: CancelCheck) -> Iterator[Any]:
+    """Futures as they end."""
+    while not futures.is_empty():
         if cancelled():
             raise Cancelled("Cancelled while a cluster segmented.")
-        for future in done.next_batch(block=False):
-            tell(_outcome(futures.pop(future), future, address))
+        yield from futures.next_batch(block=False)
         time.sleep(LOOK_EVERY)
 
 

@@ -37,15 +37,17 @@ def workspace(results: Path) -> Iterator[None]:
         records_folder(results).mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise InputError(f"{results} cannot be made ({fault.strerror}); choose another place.") from fault
-    with _locked(records_folder(results) / "lock", results):
-        shutil.rmtree(writing_folder(results), ignore_errors=True)
-        try:
-            writing_folder(results).mkdir(exist_ok=True)
-            yield
-        finally:
+    try:
+        with _locked(records_folder(results) / "lock", results):
             shutil.rmtree(writing_folder(results), ignore_errors=True)
-    with suppress(OSError):  # records are in it
-        records_folder(results).rmdir()
+            try:
+                writing_folder(results).mkdir(exist_ok=True)
+                yield
+            finally:
+                shutil.rmtree(writing_folder(results), ignore_errors=True)
+    finally:
+        with suppress(OSError):  # records are in it
+            records_folder(results).rmdir()
 
 
 def has_room(results: Path) -> bool:
