@@ -17,7 +17,7 @@ from mskd.errors import Cancelled, InputError, SettingsError
 def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0, silence_logs="CRITICAL"
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0, silence_logs="CRITICAL"
     ) as cluster:
         yield cluster
 
@@ -85,9 +85,15 @@ def test_without_the_package(folder: Any, make_task: Callable[..., Any], monkeyp
 
 def test_a_scheduler_that_is_lost(folder: Any, make_task: Callable[..., Any]) -> None:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0, silence_logs="CRITICAL"
-    ) as cluster:
+    import dask
+
+    impatient = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
+    with (
+        impatient,
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=":0", memory_limit=0, silence_logs="CRITICAL"
+        ) as cluster,
+    ):
         done: list[Outcome] = []
 
         def tell(outcome: Outcome) -> None:
