@@ -20,6 +20,7 @@ FLOORS = (
     ("package",),
     ("inference",),
     # Here ends what the worker needs.
+    ("batch",),
     ("teachers",),
     ("data",),
     ("distillation",),
@@ -43,6 +44,8 @@ HEAVY = (
     "scipy",
     "typer",
     "rich",
+    "distributed",
+    "mskd.batch",
     "mskd.teachers",
     "mskd.data",
     "mskd.distillation",

@@ -94,6 +94,12 @@ def test_region(tmp_path: Path, model: str) -> None:
         (["in.nii.gz", "--roi", "1,2,3"], 2, "six numbers"),
         (["in.nii.gz", "--roi", "900,901,0,1,0,1"], 3, "holds no voxel"),
         (["in.nii.gz", "in.nii.gz"], 3, "2 channels"),
+        (["in.nii.gz", "--jobs", "2"], 2, "this is one image"),
+        (["in.nii.gz", "--device", "cpu,auto"], 2, "this is one image"),
+        (["in.nii.gz", "--scheduler", "tcp://localhost:1"], 2, "this is one image"),
+        (["in.nii.gz", "--scheduler", "tcp://localhost:1", "--jobs", "2"], 2, "for the cluster to say"),
+        (["in.nii.gz", "--device", "gpu"], 2, "There is no device 'gpu'"),
+        (["in.nii.gz", "--device", "cpu,cpu"], 2, "names a device twice"),
         (["empty"], 3, "no DICOM series"),
     ],
 )
@@ -134,49 +140,6 @@ def test_overwrite(tmp_path: Path, model: str) -> None:
     (tmp_path / "out.nrrd").write_text("old")
     assert run(tmp_path / "in.nrrd", "--model", model, "-o", tmp_path / "out.nrrd", "--overwrite") == 0
     np.testing.assert_array_equal(read_labels(tmp_path / "out.nrrd").array, truth)
-
-
-def test_folder_of_cases_survives_a_bad_one(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, results = tmp_path / "in", tmp_path / "results"
-    folder.mkdir()
-    truths = {name: write_image(folder / f"{name}.nii.gz", seed) for seed, name in enumerate("abc")}
-    (folder / "b.nii.gz").write_text("broken")
-    (folder / "notes.txt").write_text("not a case")
-    report = tmp_path / "report.json"
-    assert run(folder, "--model", model, "--output", results, "--report", report) == 3
-    assert {path.name for path in results.iterdir()} == {"a.nii.gz", "c.nii.gz"}
-    for name in "ac":
-        np.testing.assert_array_equal(read_labels(results / f"{name}.nii.gz").array, truths[name])
-    shown = capsys.readouterr()
-    assert "2 of 3 cases" in shown.out
-    assert "mskd: b: " in shown.err
-    entries = {entry["case"]: entry for entry in json.loads(report.read_text())["cases"]}
-    assert entries["b"]["exit_code"] == 3
-    assert "volumes_ml" in entries["a"]
-
-
-def test_folder_in_slicers_format(tmp_path: Path, model: str) -> None:
-    (tmp_path / "in").mkdir()
-    write_image(tmp_path / "in" / "a.nrrd")
-    assert run(tmp_path / "in", "--model", model, "-o", tmp_path / "out", "--format", "seg.nrrd") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.seg.nrrd"]
-
-
-def test_folder_of_channels(tmp_path: Path, threshold_package: Callable[..., Any]) -> None:
-    (tmp_path / "in").mkdir()
-    truth = write_image(tmp_path / "in" / "a_0000.nii.gz", 0)
-    write_image(tmp_path / "in" / "a_0001.nii.gz", 1)
-    package = threshold_package(THRESHOLDS, channels=2)
-    assert run(tmp_path / "in", "--model", package.path, "-o", tmp_path / "out") == 0
-    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.nii.gz").array, truth)
-
-
-def test_two_files_for_one_result(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "in").mkdir()
-    write_image(tmp_path / "in" / "a.nii.gz")
-    write_image(tmp_path / "in" / "a.nrrd")
-    assert run(tmp_path / "in", "--model", model, "-o", tmp_path / "out") == 2
-    assert "two files" in complaint(capsys)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
