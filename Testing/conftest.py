@@ -19,6 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Training"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _measurements(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured of this machine is kept for the session, and not in the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSKD_CACHE", str(tmp_path_factory.mktemp("measured")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The root of the checkout."""

@@ -17,6 +17,7 @@ from mskd.image import Geometry, Image
 from mskd.inference import Engine, Region
 from mskd.inference.backends import BACKENDS
 from mskd.inference.backends.torch_eager import TorchEager, fold_batch_norm
+from mskd.inference.select import Choice
 from mskd.networks import build_network
 from mskd.spec import NetworkSpec
 
@@ -130,7 +131,7 @@ def test_report_is_json_and_complete(engines: dict) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert set(report["versions"]) >= {"mskd", "torch", "python"}
     assert report["device"] == "cpu"
-    assert set(report["milliseconds"]) == {"load", "prepare", "windows", "restore", "total"}
+    assert set(report["milliseconds"]) == {"prepare", "load", "windows", "restore", "total"}
     assert report["plan"]["whole"]
     for value, name in enumerate(("above 1", "above 2", "above 3"), start=1):
         assert report["volumes_ml"][name] == pytest.approx((truth == value).sum() * 6 / 1000)
@@ -139,7 +140,7 @@ def test_report_is_json_and_complete(engines: dict) -> None:
 def test_events_tell_the_phases_in_order(engines: dict) -> None:
     told: list[Event] = []
     engines[3, "LPS"].run(levels(GEOMETRIES["identity"])[0], on_event=told.append)
-    assert list(dict.fromkeys(event.phase for event in told)) == ["load", "prepare", "windows", "restore"]
+    assert list(dict.fromkeys(event.phase for event in told)) == ["prepare", "windows", "restore"]
     assert [event for event in told if event.phase == "windows"][-1] == Event("windows", 1, 1)
 
 
@@ -155,19 +156,17 @@ def test_unknown_device_and_backend(threshold_package: Callable[..., Any]) -> No
             Engine(package, **arguments)
 
 
-class Failing:
+class Failing(TorchEager):
     """A network that runs out of memory for anything larger than ``largest`` voxels."""
 
     fault: Exception = MemoryError()
     largest = 0
-
-    def __init__(self, network: Any, device: torch.device) -> None:
-        self.inner = TorchEager(network, device)
+    measured = False
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         if image[:, 0].numel() > self.largest:
             raise self.fault
-        return self.inner(image)
+        return super().__call__(image)
 
 
 FAULTS = [
@@ -253,3 +252,44 @@ def test_folding_changes_nothing(dim: int, separable: bool) -> None:
         after = network(image)
     assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_runtime_that_fails_is_left_for_pytorch(
+    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failing, "fault", RuntimeError("the runtime\nis broken"))
+    monkeypatch.setattr(
+        "mskd.inference.runners.choose", lambda *words, **more: Choice("failing", "float32", {"failing float32": 1.0})
+    )
+    image, truth = levels(Geometry((9, 20, 21)))
+    engine = Engine(threshold_package(THRESHOLDS), "cpu")
+    result = engine.run(image)
+    np.testing.assert_array_equal(result.labels.array, truth)
+    assert result.report["memory_steps"] == [
+        "The backend 'failing' failed (the runtime is broken); going on with 'torch_eager'."
+    ]
+    assert result.report["backend"] == "torch_eager"
+    assert engine.run(image).report["memory_steps"] == []
+
+
+def test_half_precision_and_then_the_processor(
+    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def run(self: Failing, image: torch.Tensor) -> torch.Tensor:
+        if not tried or tried[-1] != str(self._type):
+            tried.append(str(self._type))
+        raise MemoryError
+
+    monkeypatch.setattr(failing, "__call__", run)
+    monkeypatch.setattr("mskd.inference.runners.computes_quickly", lambda precision, device: True)
+    engine = Engine(threshold_package(), "cpu", backend="failing")
+    with pytest.raises(OutOfMemory):
+        engine.run(levels(Geometry((50, 50, 50)))[0])
+    assert tried == ["torch.float32", "torch.bfloat16"]
+    engine = Engine(threshold_package(), "cpu", backend="failing", precision="float32")
+    tried.clear()
+    with pytest.raises(OutOfMemory):
+        engine.run(levels(Geometry((50, 50, 50)))[0])
+    assert tried == ["torch.float32"]

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf, prod
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from mskd.errors import InputError, OutOfMemory
 from mskd.events import CancelCheck, Listener, never, silent
 from mskd.image.geometry import Image, LabelMap
-from mskd.inference.backends import BACKENDS, Backend
 from mskd.inference.body import air_level, body_box, normalized_air
-from mskd.inference.environment import choose_device, device_name, versions
+from mskd.inference.environment import choose_device
 from mskd.inference.grid import Grid, make_grid, narrowed
-from mskd.inference.memory import free_bytes, held_bytes, is_out_of_memory, peak_bytes
+from mskd.inference.memory import free_bytes, held_bytes, is_out_of_memory
 from mskd.inference.plan import Planner
 from mskd.inference.postprocess import keep_largest
 from mskd.inference.preprocess import prepare_tensor
 from mskd.inference.region import Region
+from mskd.inference.report import in_gigabytes, in_words, make_report
 from mskd.inference.restore import restore
+from mskd.inference.runners import HALVES, Runner, Runners
 from mskd.inference.timer import Timer
-from mskd.inference.windows import Plan, Shape, predict
+from mskd.inference.windows import Plan, stream
 from mskd.package import Package
 from mskd.package.weights import check_network
 
@@ -66,24 +66,31 @@ class Engine:
     Args:
         package: The model.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        backend: Name of a registered way to run the network.
+        backend: Name of a registered way to run the network; ``auto`` takes the one measured to be the fastest here.
+        precision: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32, on CUDA also float16 where it is
+            faster and gives the same labels.
         memory: Bytes that this process may hold at most (on a GPU: there), what it holds already included.
 
     Raises:
-        SettingsError: no such device or backend. PackageError: weights that cannot be used.
+        SettingsError: no such device, backend or precision. PackageError: weights that cannot be used.
     """
 
     def __init__(
-        self, package: Package, device: str = "auto", *, backend: str = "torch_eager", memory: int | None = None
+        self,
+        package: Package,
+        device: str = "auto",
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        memory: int | None = None,
     ) -> None:
         self.package = package
         self.manifest = package.manifest
         self.device = choose_device(device)
-        self._backend_name = backend
         self._memory = memory
-        self._backends: dict[str, Backend] = {}
         self._planner = Planner(self.manifest, check_network(self.manifest, source=str(package.path)))
-        self._backend(self.device)
+        self._runners = Runners(package, backend, precision)
+        self._runners.check(self.device)
 
     def run(
         self,
@@ -109,11 +116,13 @@ class Engine:
                 f"The image has {image.array.shape[0]} channels and the model '{self.manifest.name}' takes "
                 f"{len(self.manifest.channels)} ({names}); give one file for each."
             )
-        run = _Run(image, self._grid(image, region), region, Timer(on_event, self.device), cancelled)
-        labels, plan, device = self._descend(run)
+        timer = Timer(on_event, self.device)
+        with timer.phase("prepare"):
+            run = _Run(image, self._grid(image, region), region, timer, cancelled)
+        labels, plan, runner = self._descend(run)
         wanted = [label.value for label in self.manifest.labels if label.name in self.manifest.largest_component]
         keep_largest(labels.array, wanted)
-        return Result(labels, self._report(run, labels, plan, device))
+        return Result(labels, make_report(self.package, labels, run.grid, region, plan, runner, run.steps, timer))
 
     def _grid(self, image: Image, region: Region | None) -> Grid:
         """Of the region, or of the body where the air around it is all one to the network."""
@@ -124,20 +133,22 @@ class Engine:
         box = body_box(grid.view(image.array), level, grid.oriented.spacing)
         return grid if box is None else narrowed(grid, box, self.manifest)
 
-    def _descend(self, run: _Run) -> tuple[LabelMap, Plan, torch.device]:
-        """The cheapest plan that fits; when memory runs out all the same, one of half the size; then the CPU."""
+    def _descend(self, run: _Run) -> tuple[LabelMap, Plan, Runner]:
+        """The cheapest plan that fits; then smaller windows, half precision, and the CPU, until nothing runs out."""
         shape = run.grid.geometry.shape
-        for device in dict.fromkeys([self.device, torch.device("cpu")]):
-            budget, largest, batched = self._budget(device), inf, device.type == "cuda"
-            best = self._planner.cheapest(shape)
+        for device, precision in self._rungs():
+            halved, budget, largest = precision in HALVES.values(), self._budget(device), inf
+            best = self._planner.cheapest(shape, halved=halved)
             if best is not None and best.bytes > budget:
                 run.fall_back(
-                    f"{_pieces(best.plan).capitalize()} would need {_gb(best.bytes)} of {_gb(budget)} free on {device}."
+                    f"{in_words(best.plan).capitalize()} would need {in_gigabytes(best.bytes)} of "
+                    f"{in_gigabytes(budget)} free on {device}."
                 )
-            while found := self._planner.cheapest(shape, budget, largest=largest, batched=batched):
-                plan = found.plan
+            while found := self._planner.cheapest(
+                shape, budget, largest=largest, halved=halved, batched=device.type == "cuda"
+            ):
                 try:
-                    return self._attempt(run, plan, device), plan, device
+                    return self._attempt(run, found.plan, device, precision)
                 except (MemoryError, RuntimeError) as fault:
                     if not is_out_of_memory(fault):
                         raise
@@ -145,84 +156,62 @@ class Engine:
                 gc.collect()
                 if device.type == "cuda":
                     torch.cuda.empty_cache()
-                run.fall_back(f"Memory ran out on {device} with {_pieces(plan)}; trying something smaller.")
-                largest = 0.75 * plan.batch * prod(plan.window)
+                run.fall_back(f"Memory ran out on {device} with {in_words(found.plan)}; trying something smaller.")
+                largest = 0.75 * found.plan.batch * prod(found.plan.window)
         raise OutOfMemory(
-            f"Memory ran out for a volume of {_sides(shape)} voxels with the smallest windows ({' '.join(run.steps)}) "
-            "Give a region of interest, close other programs, or use a machine with more memory."
+            f"Memory ran out for a volume of {' x '.join(map(str, shape))} voxels with the smallest windows "
+            f"({' '.join(run.steps)}) Give a region of interest, close other programs, raise the limit, or use a machine "
+            "with more memory."
         )
+
+    def _rungs(self) -> Iterator[tuple[torch.device, str]]:
+        """Where and with which numbers to try, one after the other."""
+        cpu = torch.device("cpu")
+        yield self.device, self._runners.precision
+        for device in dict.fromkeys([self.device, cpu]):
+            if device != self.device:
+                yield device, "auto"
+            half = self._runners.half(device)
+            if half is not None:
+                yield device, half
 
     def _budget(self, device: torch.device) -> int:
         free = free_bytes(device)
         return free if self._memory is None else max(0, min(free, self._memory - held_bytes(device)))
 
-    def _attempt(self, run: _Run, plan: Plan, device: torch.device) -> LabelMap:
-        timer = run.timer
-        with timer.phase("load"):
-            backend = self._backend(device)
+    def _attempt(self, run: _Run, plan: Plan, device: torch.device, precision: str) -> tuple[LabelMap, Plan, Runner]:
+        timer, progress = run.timer, _Progress(run.timer)
         with timer.phase("prepare"):
             volume = prepare_tensor(run.image, run.grid, self.manifest.normalization, device)
-        with timer.phase("windows"):
-            logits: Tensor = predict(
-                backend,
-                volume,
-                plan,
-                self.manifest.dim,
-                air=normalized_air(self.manifest.normalization),
-                on_window=timer.progress,
-                cancelled=run.cancelled,
+        with timer.phase("load", silent=True):
+            runner = self._runners.fastest(device, precision, volume, plan, run.fall_back)
+        slabs = stream(
+            runner.forward,
+            volume,
+            plan,
+            self.manifest.dim,
+            air=normalized_air(self.manifest.normalization),
+            on_window=progress.window,
+            cancelled=run.cancelled,
+        )
+        with timer.phase("restore", silent=True):
+            labels = restore(
+                timer.within("windows", slabs), run.grid, run.region, on_slab=progress.slab, cancelled=run.cancelled
             )
-        with timer.phase("restore"):
-            return restore(logits, run.grid, run.region, on_slab=timer.progress, cancelled=run.cancelled)
-
-    def _backend(self, device: torch.device) -> Backend:
-        if str(device) not in self._backends:
-            self._backends[str(device)] = BACKENDS[self._backend_name](self.package.load_network(), device)
-        return self._backends[str(device)]
-
-    def _report(self, run: _Run, labels: LabelMap, plan: Plan, device: torch.device) -> dict[str, Any]:
-        manifest, geometry = self.manifest, run.image.geometry
-        # Slice by slice: bincount makes 64-bit copies of what it counts.
-        counts = np.sum([np.bincount(plane.ravel(), minlength=manifest.classes) for plane in labels.array], axis=0)
-        peak = peak_bytes(device)
-        return {
-            "model": {
-                "name": manifest.name,
-                "version": manifest.version,
-                "fingerprint": self.package.fingerprint,
-            },
-            "versions": versions(),
-            "device": str(device),
-            "device_name": device_name(device),
-            "backend": self._backend_name,
-            "threads": torch.get_num_threads(),
-            "milliseconds": run.timer.milliseconds(),
-            "peak_memory_mb": None if peak is None else round(peak / 1e6, 1),
-            "plan": {
-                "voxels": list(plan.shape),
-                "spacing": list(run.grid.geometry.spacing),
-                "window": list(plan.window),
-                "windows": len(plan.starts),
-                "whole": plan.whole,
-                "region": run.region is not None,
-            },
-            "memory_steps": run.steps,
-            "image": {"voxels": list(geometry.shape), "spacing": list(geometry.spacing)},
-            "volumes_ml": {
-                label.name: float(counts[label.value]) * geometry.voxel_volume / 1000 for label in manifest.labels
-            },
-        }
+        return labels, plan, runner
 
 
-def _pieces(plan: Plan) -> str:
-    if plan.whole:
-        return f"the whole volume ({_sides(plan.window)})"
-    return f"{len(plan.starts)} windows of {_sides(plan.window)}"
+class _Progress:
+    """Tells of windows, and of slabs once all windows are done: a bar never runs backwards."""
 
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+        self._complete = False
 
-def _sides(shape: Shape) -> str:
-    return " x ".join(map(str, shape))
+    def window(self, done: int, total: int) -> None:
+        self._complete = done == total
+        self._timer.progress("windows", done, total)
 
-
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+    def slab(self, done: int, total: int) -> None:
+        if self._complete:
+            self._timer.progress("restore", done, total)

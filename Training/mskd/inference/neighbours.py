@@ -25,6 +25,10 @@ class Axis:
     between: bool
     cells: int
 
+    def ready(self, count: int) -> int:
+        """How many target voxels, from the first on, need none but the first ``count`` source voxels."""
+        return int(torch.searchsorted(self.lower, count - self.between))
+
     def part(self, first: int, last: int) -> tuple[Axis, int, int]:
         """Target voxels ``first`` to ``last`` (excluded), and the range of source voxels that they need.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ MIXED = 255
 
 @torch.inference_mode()
 def restore(
-    logits: Tensor,
+    slabs: Iterable[Tensor],
     grid: Grid,
     region: Region | None = None,
     *,
@@ -46,13 +47,14 @@ def restore(
     interpolation; only the others, along borders, are interpolated.
 
     Args:
-        logits: ``[K, z, y, x]`` on the prepared grid; channels-last memory and half precision are as good.
+        slabs: Logits ``[K, some z, y, x]`` on the prepared grid, which join along z; channels-last memory and half
+            precision are as good. Of one that is done with, only the slices that the next one needs are kept.
         grid: The way back to the source grid.
         region: Voxels whose centre lies outside become background.
         entropy: Filled where given: zeros ``[z, y, x]`` on the source grid that become the entropy of each voxel's
             probabilities, in percent of the largest possible.
-        on_slab: Told (done, total).
-        cancelled: Asked before each slab.
+        on_slab: Told (done, total) slices.
+        cancelled: Asked every few slices.
 
     Returns:
         Labels on the source grid; 0 outside the crop.
@@ -60,25 +62,18 @@ def restore(
     Raises:
         Cancelled: ``cancelled`` said so.
     """
-    if logits.device.type == "mps":  # it lacks operations that are used here
-        logits = logits.cpu()
     labels = np.zeros(grid.source.shape, dtype=np.uint8)
     target = grid.view(labels)
     doubt = None if entropy is None else grid.view(entropy)
-    sides = zip(logits.shape[1:], grid.crop_shape, strict=True)
-    z, y, x = (make_axis(source, side, logits.device) for source, side in sides)
-    rows = _slab_rows(logits, grid.crop_shape)
-    total = -(-grid.crop_shape[0] // rows)
-    for index in range(total):
+    depth = grid.crop_shape[0]
+    for portion in _portions(slabs, grid):
         if cancelled():
             raise Cancelled("The segmentation was cancelled; nothing was written.")
-        first, last = index * rows, min(grid.crop_shape[0], (index + 1) * rows)
-        part, start, stop = z.part(first, last)
-        found, unsure = _slab(logits[:, start:stop], (part, y, x), entropy is not None)
-        target[first:last] = found.cpu().numpy()
+        found, unsure = _slab(portion.logits, portion.axes, entropy is not None)
+        target[portion.rows] = found.cpu().numpy()
         if doubt is not None and unsure is not None:
-            doubt[first:last] = unsure.cpu().numpy()
-        on_slab(index + 1, total)
+            doubt[portion.rows] = unsure.cpu().numpy()
+        on_slab(portion.rows.stop, depth)
     if region is not None:
         outside = ~region.mask(_crop_geometry(grid))
         target[outside] = 0
@@ -87,11 +82,41 @@ def restore(
     return LabelMap(labels, grid.source)
 
 
-def _slab_rows(logits: Tensor, shape: tuple[int, int, int]) -> int:
-    """Target slices of a slab."""
+@dataclass(frozen=True)
+class _Portion:
+    """Target slices ``rows``, and the source slices and axes to interpolate them from."""
+
+    rows: slice
+    logits: Tensor
+    axes: Axes
+
+
+def _portions(slabs: Iterable[Tensor], grid: Grid) -> Iterator[_Portion]:
+    """Target slices in order, a few at a time, as soon as the source slices around them are there."""
+    depth, first, top = grid.crop_shape[0], 0, 0
+    held: Tensor | None = None
+    for slab in slabs:
+        # Apple's GPUs lack operations that are used here.
+        slab = slab.cpu() if slab.device.type == "mps" else slab
+        held = slab if held is None else torch.cat([held, slab], dim=1)
+        sides = zip(grid.geometry.shape, grid.crop_shape, strict=True)
+        z, y, x = (make_axis(source, side, held.device) for source, side in sides)
+        rows, ready = _slab_rows(held, grid), z.ready(top + held.shape[1])
+        for begin in range(first, ready, rows):
+            part, start, stop = z.part(begin, min(ready, begin + rows))
+            yield _Portion(slice(begin, min(ready, begin + rows)), held[:, start - top : stop - top], (part, y, x))
+        first = ready
+        bottom = int(z.lower[ready]) if ready < depth else top + held.shape[1]
+        # A copy: a view would keep the whole slab.
+        held, top = held[:, bottom - top :].clone(), bottom
+
+
+def _slab_rows(logits: Tensor, grid: Grid) -> int:
+    """Target slices at a time."""
+    shape = grid.crop_shape
     kind = "cuda" if logits.device.type == "cuda" else "cpu"
     planes = SLAB_BYTES[kind] / (4 * logits.shape[0] * logits.shape[2] * logits.shape[3])
-    rows = int(planes * shape[0] / logits.shape[1])
+    rows = int(planes * shape[0] / grid.geometry.shape[0])
     return max(1, min(rows, SLAB_VOXELS[kind] // (shape[1] * shape[2])))
 
 
