@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from mskd.errors import SettingsError
 from mskd.inference import memory
-from mskd.inference.memory import forward_bytes, free_bytes, is_out_of_memory, peak_bytes, reusable_bytes
+from mskd.inference.memory import forward_bytes, free_bytes, is_out_of_memory, parse_memory, peak_bytes, reusable_bytes
 from mskd.networks import build_network
 from mskd.spec import NetworkSpec
 
@@ -72,3 +73,14 @@ def test_counters_are_plausible() -> None:
     assert reusable_bytes() >= 0
     peak = peak_bytes(torch.device("cpu"))
     assert peak is None or 1e7 < peak < 1e12
+
+
+@pytest.mark.parametrize(("text", "count"), [("4GB", 4_000_000_000), (" 800 mb", 800_000_000), ("1.5TB", 1.5e12)])
+def test_sizes_in_words(text: str, count: int) -> None:
+    assert parse_memory(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "4", "0GB", "-1GB", "4 GiB", "four GB", "nanGB"])
+def test_sizes_nobody_can_mean(text: str) -> None:
+    with pytest.raises(SettingsError, match="like 4GB"):
+        parse_memory(text)

@@ -22,11 +22,15 @@ class EngineOptions:
     Args:
         model: Path of a package, or the name of a bundled model.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        memory: Bytes that may be planned with, instead of what the device has free.
+        backend: Name of a way to run the network, or ``auto``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        memory: Bytes that the process may hold at most.
     """
 
     model: str
     device: str = "auto"
+    backend: str = "auto"
+    precision: str = "auto"
     memory: int | None = None
 
     def build(self) -> Engine:
@@ -36,7 +40,13 @@ class EngineOptions:
             MSKDError: whatever stands in the way.
         """
         tune_process()
-        return Engine(open_package(self.model), self.device, memory=self.memory)
+        return Engine(
+            open_package(self.model),
+            self.device,
+            backend=self.backend,
+            precision=self.precision,
+            memory=self.memory,
+        )
 
     def altering(self) -> dict[str, Any]:
         """The options that may change labels; one that is added later counts until ``WHERE`` names it."""

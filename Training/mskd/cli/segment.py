@@ -43,6 +43,13 @@ def segment(
         str,
         typer.Option(help="auto, cpu, cuda, cuda:1 or mps; for a folder several, as cuda:0,cuda:1: one process each."),
     ] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="What runs the network, like torch_eager or openvino; auto measures which is fastest.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16; auto keeps float32, but on a GPU takes what is faster.")
+    ] = "auto",
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="What the process may hold at most, like 4GB.")] = "",
     roi: Annotated[
         str, typer.Option(metavar="XMIN,XMAX,YMIN,YMAX,ZMIN,ZMAX", help="Segment only this box, RAS mm as in Slicer.")
     ] = "",
@@ -62,14 +69,16 @@ def segment(
     """
     from mskd.batch import EngineOptions, Place, Task, find_cases
     from mskd.inference import Region
+    from mskd.inference.memory import parse_memory
     from mskd.package import open_package
 
     region = Region.parse(roi) if roi else None
+    limit = parse_memory(memory) if memory else None
     place = Place(tuple(device.split(",")), jobs, scheduler)
     if report is not None:
         _check_report(report, [*inputs, output], overwrite)
     package = open_package(model)
-    options = EngineOptions(str(package.path.absolute()), place.devices[0])
+    options = EngineOptions(str(package.path.absolute()), place.devices[0], backend, precision, limit)
     task = Task(options, package.fingerprint, output, region, overwrite)
     found = find_cases(inputs[0], len(package.manifest.channels)) if len(inputs) == 1 and inputs[0].is_dir() else None
     with interruptible() as cancelled:

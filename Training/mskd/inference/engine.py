@@ -160,8 +160,8 @@ class Engine:
                 largest = 0.75 * found.plan.batch * prod(found.plan.window)
         raise OutOfMemory(
             f"Memory ran out for a volume of {' x '.join(map(str, shape))} voxels with the smallest windows "
-            f"({' '.join(run.steps)}) Give a region of interest, close other programs, raise the limit, or use a machine "
-            "with more memory."
+            f"({' '.join(run.steps)}) Give a region of interest, raise the limit, close other programs, or use a "
+            "machine with more memory."
         )
 
     def _rungs(self) -> Iterator[tuple[torch.device, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mskd.errors import SettingsError
 from mskd.networks import SegmentationNetwork
 
 USABLE = 0.8
@@ -26,6 +28,21 @@ CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+
+
+UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+def parse_memory(text: str) -> int:
+    """Bytes meant by ``4GB`` or ``800 MB``.
+
+    Raises:
+        SettingsError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]B)", text.strip(), flags=re.IGNORECASE)
+    if match is None or not float(match[1]):
+        raise SettingsError(f"The memory is '{text}'; give a number above 0 and a unit, like 4GB or 800MB.")
+    return int(float(match[1]) * UNITS[match[2].upper()])
 
 
 class _Peak(TorchDispatchMode):
