@@ -4,7 +4,7 @@
 
 Random weights alone would give one label everywhere, or noise, and what follows the network would be timed on something
 no trained network gives. So the normalisation statistics are taken from the image, and the last layer is the
-linear discriminant, on the random features, of fourteen layers of density and the rest as background.
+linear discriminant, on the random features, of fifteen layers of density.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ STUDENTS = {"light": 1, "strided": 2}
 """Name -> stride of the stem."""
 
 SPACING = 1.5
-BACKGROUND_SHARE = 0.8
+NEVER = -1e4
 NORMALIZATION = Normalization(name="clip_zscore", lower=-1000.0, upper=1000.0, mean=0.0, std=300.0)
 
 
@@ -63,10 +62,10 @@ def middle(volume: Tensor, side: int) -> Tensor:
 
 
 def layers_of_density(crop: Tensor) -> Tensor:
-    """Labels ``[z, y, x]``: background, and the densest part of the smoothed ``[1, z, y, x]`` cut into equal shares."""
+    """Labels ``[z, y, x]``: the range of the smoothed ``[1, z, y, x]`` cut into equal layers."""
     smooth = F.avg_pool3d(crop[None], 5, stride=1, padding=2)[0, 0]
-    edges = np.quantile(smooth.numpy(), np.linspace(BACKGROUND_SHARE, 1, CLASSES)[:-1])
-    return torch.bucketize(smooth, torch.from_numpy(edges).float())
+    edges = torch.linspace(float(smooth.min()), float(smooth.max()), CLASSES + 1)
+    return torch.bucketize(smooth, edges[1:-1])
 
 
 @torch.no_grad()
@@ -89,12 +88,17 @@ def fit(network: SegmentationNetwork, crop: Tensor) -> None:
 
 
 def discriminant(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear discriminant of ``[N, F]``: weight ``[K, F]`` and bias ``[K]`` (Fisher 1936; one covariance for all)."""
-    means = torch.stack([features[labels == value].mean(0) for value in range(CLASSES)])
+    """Linear discriminant of ``[N, F]``: weight ``[K, F]`` and bias ``[K]`` (Fisher 1936; one covariance for all).
+
+    A label that the image does not have is never the largest.
+    """
+    absent = torch.bincount(labels, minlength=CLASSES) == 0
+    means = torch.stack([features[labels == value].mean(0) for value in range(CLASSES)]).nan_to_num()
     within = features - means[labels]
     covariance = within.T @ within / len(within) + 1e-4 * torch.eye(features.shape[1])
     weight = torch.linalg.solve(covariance, means.T).T
-    return weight.float(), (-0.5 * (weight * means).sum(1)).float()
+    bias = (-0.5 * (weight * means).sum(1)).masked_fill(absent, NEVER)
+    return weight.float(), bias.float()
 
 
 def make_students(image: Path, folder: Path, patch: int, seed: int) -> None:
