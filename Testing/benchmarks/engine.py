@@ -35,7 +35,7 @@ IMAGES = {
     "body": "volumes/body_ct_3mm.nii.gz",
     "hippocampus": "Task04_Hippocampus/imagesTr/hippocampus_001.nii.gz",
 }
-QUICK_SIDE, QUICK_PATCH = 40, 32
+QUICK_SIDE, QUICK_PATCH = 24, 32
 
 
 @dataclass

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mskd.image import read_image
+from mskd.image import Image, read_image
 from mskd.inference import preprocess
 from mskd.networks import SegmentationNetwork, build_network
 from mskd.package import save_package
@@ -101,14 +101,14 @@ def discriminant(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return weight.float(), bias.float()
 
 
-def make_students(image: Path, folder: Path, patch: int, seed: int) -> None:
+def make_students(image: Image, folder: Path, patch: int, seed: int) -> None:
     """Write a package for each name in ``STUDENTS``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in STUDENTS:
         torch.manual_seed(seed)
         manifest = make_manifest(name, patch)
         network = build_network(manifest.network)
-        crop = middle(torch.from_numpy(preprocess(read_image(image), manifest).array), patch)
+        crop = middle(torch.from_numpy(preprocess(image, manifest).array), patch)
         fit(network, crop)
         save_package(folder / name, manifest, network, overwrite=True)
 
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    make_students(options.image, options.output, options.patch, options.seed)
+    make_students(read_image(options.image), options.output, options.patch, options.seed)
 
 
 if __name__ == "__main__":
