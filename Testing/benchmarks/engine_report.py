@@ -1,0 +1,201 @@
+"""Writes docs/engine-benchmark.md, and its chart, from what ``engine.py`` measured.
+
+    python Testing/benchmarks/engine_report.py            rewrites both
+    python Testing/benchmarks/engine_report.py --check    fails when the page is not what the results say
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from aims import Found, verdicts
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results" / "speed" / "engine.json"
+PAGE = ROOT / "docs" / "engine-benchmark.md"
+CHART = ROOT / "docs" / "engine-benchmark.svg"
+PHASES = ("read", "prepare", "network", "restore", "write", "other")
+NOTHING = "No measurement is committed yet."
+HEAD = """# The engine beside nnU-Net and MONAI
+
+Written by `Testing/benchmarks/engine_report.py` from `Testing/benchmarks/results/speed/engine.json`; how it was measured:
+`Testing/benchmarks/engine.py`.
+"""
+HOW = """## What is compared
+
+From an image file to a labels file on the image's own grid, on the processor alone, medians over rounds in turning order,
+each run in a process of its own. Seconds are wall-clock, without the start of the process and the loading of the model;
+memory is the process's largest resident size, everything included.
+
+- **mskd**: `mskd segment`; `auto` is the engine's own choice of backend.
+- **nnunet**: nnU-Net's default network for its default patch (from its own planner, random weights) in its own predictor:
+  half-overlapping windows, Gaussian weights, no mirroring, its own preprocessing, resampling and export, in one process.
+- **nnunet-student**: the same predictor around our student, with the student's patch.
+- **monai**: `SlidingWindowInfererAdapt` around our student, with MONAI's loading, resampling and `Invertd` of the logits;
+  **monai-nearest** inverts labels instead, which is quicker and coarser at borders.
+- **tuned**: with `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` so that glibc keeps freed memory. The engine sees to
+  that by itself.
+
+The CT students (0.16 million weights, depthwise; `strided` halves the resolution in its stem) have seeded random features and
+a last layer fitted to one image: they are there to be timed. Roofline: the plan's floating-point operations at the speed of
+this machine's float32 matrix product."""
+
+
+def render(found: Found | None) -> str:
+    """The page."""
+    if found is None:
+        return f"{HEAD}\n{NOTHING}\n\n{HOW}\n"
+    images = dict.fromkeys(row["image"] for row in found["summary"])
+    parts = [HEAD.rstrip(), _machine(found), "## Aims\n\n" + _aims(found)]
+    parts.append(f"![Seconds by phase of every contender]({CHART.name})")
+    parts += [f"## {image.capitalize()}\n\n{_table(found, image)}" for image in images]
+    parts += [part for part in (_roofline(found), _agreement(found), _guard(found), HOW) if part]
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(found: Found) -> str:
+    about, packages = found["machine"], found["versions"]
+    flags = ", ".join(about["flags"]) or "none of those looked for"
+    named = ", ".join(f"{name} {value}" for name, value in packages.items() if value)
+    return (
+        f"{about['processor']} ({flags}), {about['threads']} of {about['cores']} cores, {about['memory_gb']:g} GB, "
+        f"{about['system']}. {named}. `{found['command']}`"
+    )
+
+
+def _aims(found: Found) -> str:
+    words = {True: "met", False: "**not met**", None: "not measured"}
+    rows = [(verdict.aim, verdict.found or "-", words[verdict.met]) for verdict in verdicts(found)]
+    return markdown_table(("Aim (chest CT)", "Found", ""), rows)
+
+
+def _table(found: Found, image: str) -> str:
+    rows = [row for row in found["summary"] if row["image"] == image]
+    fastest = min((row["seconds"]["total"] for row in rows if "seconds" in row), default=0.0)
+    lines, notes = [], []
+    for row in sorted(rows, key=_total):
+        if "failed" in row:
+            lines.append((row["contender"], f"failed (code {row['failed']['code']})", *("",) * (len(PHASES) + 2)))
+            continue
+        seconds = row["seconds"]
+        phases = [f"{_phase(seconds, name):.2f}" for name in PHASES]
+        star = "*" if row.get("extrapolated") else ""
+        total = f"{seconds['total']:.2f}{star}"
+        lines.append((row["contender"], total, f"{seconds['total'] / fastest:.1f}", *phases, f"{row['peak_mb']:.0f}"))
+        if star:
+            notes.append(_note(row))
+    head = ("Contender", "Seconds", "Times the fastest", *(name.capitalize() for name in PHASES), "Peak MB")
+    return "\n\n".join([markdown_table(head, lines), *notes])
+
+
+def _note(row: Found) -> str:
+    added = row["extrapolated"]
+    return (
+        f"\\* {row['contender']}: extrapolated. {added['windows_computed']} of {added['windows_total']} windows were computed, "
+        f"the rest counted with their median of {added['seconds_per_window']:.2f} s; all else was measured in full."
+    )
+
+
+def _roofline(found: Found) -> str:
+    entries = found.get("roofline", {})
+    rows = [
+        (name, f"{entry['gflops']:.0f}", f"{entry['gflops_per_second']:.0f}", f"{entry['seconds']:.2f}", f"{entry['times_roofline']:.1f}")
+        for name, entry in entries.items()
+    ]
+    head = ("Run", "GFLOP", "GFLOP/s of the machine", "Roofline (s)", "Network, times the roofline")
+    return "## Roofline\n\n" + markdown_table(head, rows) if rows else ""
+
+
+def _agreement(found: Found) -> str:
+    rows = [
+        (image, " and ".join(share["between"]), f"{100 * share['equal']:.1f} %")
+        for image, entry in found.get("agreement", {}).items()
+        for share in entry["shares"]
+    ]
+    if not rows:
+        return ""
+    text = "Voxels with the same label, from the same student (interpolation differs, and the weights are not trained):"
+    return f"## Same work\n\n{text}\n\n" + markdown_table(("Image", "Between", "Equal"), rows)
+
+
+def _guard(found: Found) -> str:
+    entry = found.get("guard")
+    if not entry:
+        return ""
+    return (
+        f"## Accuracy\n\n{entry['model']} on {entry['images']} images: mean Dice {entry['mean_dice']:.4f}, least "
+        f"{entry['least_dice']:.4f}, between the engine ({entry['backend']}, {entry['whole_volumes']} whole volumes) and plain "
+        "float32 windows of half overlap."
+    )
+
+
+def markdown_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table whose first column is text and whose others are figures."""
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _total(row: Found) -> float:
+    return row["seconds"]["total"] if "seconds" in row else float("inf")
+
+
+def _phase(seconds: dict[str, float], name: str) -> float:
+    """Seconds of a phase; ``other`` is whatever has no column of its own."""
+    if name != "other":
+        return seconds.get(name, 0.0)
+    return max(0.0, seconds["total"] - sum(seconds.get(phase, 0.0) for phase in PHASES[:-1]))
+
+
+def draw(found: Found, path: Path) -> None:
+    """Bars of seconds by phase, a panel an image, on a scale that shows both ends."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "mskd"
+    from matplotlib import pyplot
+
+    images = list(dict.fromkeys(row["image"] for row in found["summary"]))
+    counts = [sum(row["image"] == image and "seconds" in row for row in found["summary"]) for image in images]
+    figure, panels = pyplot.subplots(
+        len(images), 1, figsize=(9, 1.2 * len(images) + 0.32 * sum(counts)), height_ratios=counts, squeeze=False
+    )
+    for panel, image in zip(panels[:, 0], images, strict=True):
+        _panel(panel, sorted((row for row in found["summary"] if row["image"] == image), key=_total), image)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    pyplot.close(figure)
+
+
+def _panel(panel: Any, rows: list[Found], image: str) -> None:
+    rows = [row for row in rows if "seconds" in row][::-1]
+    names = [row["contender"] for row in rows]
+    totals = [row["seconds"]["total"] for row in rows]
+    colours = ["#0b6e4f" if row["kind"] == "mskd" else "#8a8f98" for row in rows]
+    bars = panel.barh(names, totals, color=colours)
+    panel.bar_label(bars, [f"{total:.2f} s, {row['peak_mb'] / 1000:.1f} GB" for total, row in zip(totals, rows, strict=True)], padding=4)
+    panel.set_xscale("log")
+    panel.margins(x=0.3)
+    panel.set_xlabel("seconds from file to labels file (logarithmic)")
+    panel.set_title(image, loc="left")
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def main(arguments: list[str]) -> int:
+    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else None
+    page = render(found)
+    if "--check" in arguments:
+        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page:
+            return 0
+        print(f"{PAGE.name} does not show the committed results; run: python Testing/benchmarks/engine_report.py")
+        return 1
+    PAGE.write_text(page, encoding="utf-8")
+    if found is not None:
+        draw(found, CHART)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
