@@ -166,6 +166,7 @@ def _signals_held() -> Iterator[None]:
 
 def _serve(pipe: Connection, task: Task, threads: int) -> None:
     """A process of the pool: ask, segment, tell, until it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows: it could not be born deaf
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     lock = threading.Lock()
