@@ -35,6 +35,7 @@ FLOORS = (
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 WORKER_TOP = LEVEL["inference"]
 WORKER_LIBRARIES = {"mskd", "torch", "numpy", "SimpleITK", "safetensors", "pydantic"}
+CLUSTER_LIBRARIES = {"distributed"}
 COMMAND_LINE_LIBRARIES = {"typer", "rich", "click"}
 HEAVY = (
     "monai",
@@ -106,6 +107,13 @@ def test_what_the_worker_needs_uses_few_libraries(root: Path) -> None:
         if name.split(".")[0] not in allowed
     ]
     assert not wrong
+
+
+def test_a_folder_needs_one_library_more_at_most(root: Path) -> None:
+    allowed = WORKER_LIBRARIES | CLUSTER_LIBRARIES | set(sys.stdlib_module_names)
+    files = [path for path in modules(root) if floor_of(root, path) == "batch"]
+    assert files
+    assert {name.split(".")[0] for path in files for name in imported(path)} <= allowed
 
 
 def test_only_the_command_line_draws_on_terminals(root: Path) -> None:

@@ -69,6 +69,17 @@ def test_cancelled(folder: Any, make_task: Callable[..., Any], place: Place) -> 
     folder.check()
 
 
+def test_from_the_command_line(folder: Any, model: Any, cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from mskd.cli import main
+
+    words = [folder.images, "--model", model.path, "-o", folder.results, "--scheduler", cluster.scheduler_address]
+    with pytest.raises(SystemExit) as ended:
+        main(["segment", *map(str, words)])
+    assert not ended.value.code
+    assert "6 of 6 cases are in" in capsys.readouterr().out
+    folder.check()
+
+
 def test_nobody_answers(folder: Any, make_task: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("mskd.batch.cluster.CONNECT_SECONDS", 0.5)

@@ -64,7 +64,7 @@ def test_cancelled_while_processes_segment(folder: Any, make_task: Callable[...,
 
 def test_a_full_disk_ends_all(folder: Any, make_task: Callable[..., Any], full_disk: Callable[[int], Any]) -> None:
     with full_disk(100), pytest.raises(InputError, match="The disk is full"):  # processes inherit the limit
-        segment_folder(folder.cases(), make_task(log=""), TWO)
+        segment_folder(folder.cases(), make_task(), TWO)
     assert list(folder.results.iterdir()) == []
 
 

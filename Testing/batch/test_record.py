@@ -14,6 +14,7 @@ from doubles import begun
 
 import mskd.batch.record
 from mskd.batch import segment_folder
+from mskd.errors import SettingsError
 from mskd.inference import Region
 
 RECORD = ".mskd/a.nii.gz.json"
@@ -131,6 +132,13 @@ def test_a_record_without_its_result_leaves_the_old_result(folder: Any, make_tas
     (outcome,) = segment_folder([case], make_task()).outcomes()
     assert "no longer" in outcome.error
     assert case.output.read_text() == "old"
+
+
+def test_an_image_is_never_replaced(folder: Any, make_task: Callable[..., Any]) -> None:
+    folder.results = folder.images
+    with pytest.raises(SettingsError, match="is an image that is to be segmented"):
+        segment_folder(folder.cases(), make_task(overwrite=True))
+    assert not (folder.images / ".mskd").exists()
 
 
 def test_a_changed_file_of_a_series_is_seen(folder: Any, make_task: Callable[..., Any], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -155,6 +156,7 @@ def _signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # it comes with the first process, and would take the signals in again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -164,6 +166,7 @@ def _signals_held() -> Iterator[None]:
 
 def _serve(pipe: Connection, task: Task, threads: int) -> None:
     """A process of the pool: ask, segment, tell, until it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows: it could not be born deaf
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     lock = threading.Lock()

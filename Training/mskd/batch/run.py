@@ -86,9 +86,11 @@ def segment_folder(
         listen: Told the phase ``cases``.
 
     Raises:
-        Cancelled: on request. InputError: the disk is full, or the cluster was lost. MSKDError: no engine can be made.
-            Whatever is raised, results that are done stay, whole, and the next run keeps them.
+        SettingsError: a result would replace an image, or another run is at work there. Cancelled: on request.
+            InputError: the disk is full, or the cluster was lost. MSKDError: no engine can be made. Whatever is raised,
+            results that are done stay, whole, and the next run keeps them.
     """
+    _spare_images(cases)
     ledger = Ledger(cases, task.folder, tell, listen)
     with workspace(task.folder):
         try:
@@ -98,6 +100,15 @@ def segment_folder(
         except Cancelled as fault:
             raise Cancelled(f"The segmentation was cancelled. {ledger.summary()} {AGAIN}") from fault
     return ledger
+
+
+def _spare_images(cases: Sequence[Case]) -> None:
+    images = {path.resolve() for case in cases for path in case.paths}
+    for case in cases:
+        if case.output.resolve() in images:
+            raise SettingsError(
+                f"{case.output}: this is an image that is to be segmented; choose another folder for results."
+            )
 
 
 def _settle_all(cases: Sequence[Case], task: Task, ledger: Ledger, cancelled: CancelCheck) -> list[Case]:
