@@ -32,6 +32,7 @@ class Onnx:
         import onnx
 
         model = onnx.load_from_string(to_onnx(package.load_network()))
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = package.manifest.classes
         onnx.helper.set_model_props(model, {KEY: metadata_text(package)})
         model.doc_string = f"{package.manifest.title}. Licence: {package.manifest.licence}"
         onnx.checker.check_model(model, full_check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
@@ -73,8 +74,17 @@ def input_channels(network: SegmentationNetwork) -> int:
     return next(module.in_channels for module in network.modules() if isinstance(module, _ConvNd))
 
 
+def output_channels(network: SegmentationNetwork) -> int:
+    """Classes of the logits."""
+    with torch.inference_mode():
+        return network(example(network)).shape[1]
+
+
 def to_onnx(network: SegmentationNetwork) -> bytes:
-    """The network as an ONNX model ``image -> logits`` whose batch and spatial sizes are free. Needs ``onnx``."""
+    """The network as an ONNX model ``image -> logits`` whose batch and spatial sizes are free. Needs ``onnx``.
+
+    By the exporter that takes a trace; the other one, ``dynamo``, is built on ``torch.export`` (see :func:`trace`).
+    """
     graph = trace(network)
     axes = {0: "n", **{axis + 2: name for axis, name in enumerate(AXES[network.dim])}}
     written = io.BytesIO()
@@ -84,7 +94,7 @@ def to_onnx(network: SegmentationNetwork) -> bytes:
             graph,
             (example(network),),
             written,
-            dynamo=False,  # the other exporter is built on torch.export, see trace()
+            **({"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}),
             opset_version=OPSET,
             input_names=["image"],
             output_names=["logits"],

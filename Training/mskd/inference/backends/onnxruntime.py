@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mskd.errors import SettingsError
 from mskd.inference.backends.base import BACKENDS
-from mskd.inference.traced import to_onnx
+from mskd.inference.traced import output_channels, to_onnx
 from mskd.networks import SegmentationNetwork
 
 PROVIDERS = {
@@ -52,7 +52,7 @@ class OnnxRuntime:
             )
         self._device = device
         self._bound = torch.device("cpu") if device.type == "mps" else device
-        self._classes = self._session.get_outputs()[0].shape[1]
+        self._classes = output_channels(network)
 
     @classmethod
     def available(cls) -> str | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mskd.inference.backends.base import BACKENDS
-from mskd.inference.traced import example, input_channels, trace
+from mskd.inference.traced import example, input_channels, output_channels, trace
 from mskd.networks import SegmentationNetwork
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -39,9 +39,8 @@ class OpenVINO:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": HINTS[precision],
         }
-        self._share = openvino.Tensor
+        self._share, self._classes = openvino.Tensor, output_channels(network.cpu().eval())
         self._compiled: Any = openvino.Core().compile_model(to_openvino(network), "CPU", settings)
-        self._classes = self._compiled.output(0).partial_shape[1].get_length()
 
     @classmethod
     def available(cls) -> str | None:

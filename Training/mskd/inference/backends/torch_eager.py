@@ -37,9 +37,10 @@ class TorchEager:
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
         image = image.contiguous(memory_format=self._layout)
-        reduced = self._type is not torch.float32
+        if self._type is torch.float32:
+            return self._network(image).float()
         # The cache would keep copies of weights, which a captured CUDA graph must not.
-        with torch.autocast(self._device, dtype=self._type if reduced else None, enabled=reduced, cache_enabled=False):
+        with torch.autocast(self._device, dtype=self._type, cache_enabled=False):
             return self._network(image).float()
 
 
