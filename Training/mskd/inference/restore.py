@@ -55,7 +55,7 @@ def restore(
         target[first:last] = _slab(logits, grid.crop_shape, first, last).cpu().numpy()
         on_slab(index + 1, total)
     if region is not None:
-        labels[~region.mask(grid.source)] = 0
+        target[~region.mask(grid.oriented, grid.crop)] = 0
     return LabelMap(labels, grid.source)
 
 
