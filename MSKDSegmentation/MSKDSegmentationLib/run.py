@@ -80,7 +80,7 @@ class Run:
         Raises:
             SegmentationError: the volume has changed since, or the answer does not fit it; the scene is untouched.
         """
-        labels = self._read_labels(Path(answer["output"]))
+        labels = self._read_labels(answer)
         self._check_unchanged()
         made_here = self.segmentation is None or self.segmentation.GetScene() is None
         segmentation = new_segmentation(self.volume) if made_here else self.segmentation
@@ -103,15 +103,22 @@ class Run:
         """Remove the private folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _read_labels(self, path: Path) -> np.ndarray:
+    def _read_labels(self, answer: dict[str, Any]) -> np.ndarray:
+        """All labels of the volume; the file holds those of the answer's box, and the others are 0."""
         try:
-            labels = np.load(path, allow_pickle=False)
+            part = np.load(Path(answer["output"]), allow_pickle=False)
         except (OSError, ValueError) as failure:
             raise SegmentationError(f"The engine's result cannot be read ({failure}); run it again.") from failure
-        if labels.shape != self.grid.shape or labels.dtype != np.uint8:
+        labels = np.zeros(self.grid.shape, np.uint8)
+        box = tuple(slice(first, end) for first, end in answer["box"])
+        whole = self.request["region"] is None
+        fits = len(box) == 3 and labels[box].shape == part.shape and (part.shape == labels.shape or not whole)
+        if part.dtype != np.uint8 or not fits:
             raise SegmentationError(
-                f"The engine returned {labels.dtype} {labels.shape} for a volume of {self.grid.shape}; reinstall MSKD."
+                f"The engine returned {part.dtype} {part.shape} at {answer['box']} for a volume of {self.grid.shape}; "
+                "reinstall MSKD."
             )
+        labels[box] = part
         return labels
 
     def _check_unchanged(self) -> None:

@@ -135,7 +135,7 @@ def run(side: int, runs: int) -> dict[str, float]:
         network(image)
         spent = (time.perf_counter() - wall, time.process_time() - processor)
         rows.append((*spent, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults))
-    _, processor_seconds, faults = (statistics.median(column) for column in zip(*rows[WARM_UP:], strict=True))
+    wall, processor, faults = (statistics.median(column) for column in zip(*rows[WARM_UP:], strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     if hasattr(ctypes.CDLL(None), "malloc_trim"):
         give_back_memory()

@@ -72,3 +72,25 @@ def test_a_difference_inside_its_interval_is_none(shift: float, verdict: str) ->
     compared = load("hippocampus").compare(make_table(ours.tolist()), make_table(theirs.tolist()), "2-student-alone")
     assert compared["verdict"] == verdict
     assert compared["dice_difference"] == pytest.approx(shift, abs=0.005)
+
+
+def test_the_interactive_path_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "interactive.json"
+    arguments = ["--shape", "150", "180", "170", "--runs", "2", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["interactive.py", *arguments])
+    load("interactive").main()
+    result = json.loads(output.read_text())
+    assert result["network_sees"] == [44, 59, 28]
+    assert {"prepare", "windows", "restore", "total"} <= result["phases"].keys()
+    assert result["milliseconds"] > result["phases"]["total"] > 0
+
+
+def test_allocators_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, allocator = tmp_path / "allocator.json", load("allocator")
+    monkeypatch.setattr(allocator, "SETTINGS", {"as shipped": {}, allocator.OURS: {"TUNE": "1"}})
+    arguments = ["--side", "16", "--runs", "1", "--rounds", "1", "--threads", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["allocator.py", *arguments])
+    allocator.main()
+    settings = json.loads(output.read_text())["settings"]
+    assert settings[allocator.OURS]["wall_to_ours"] == 1
+    assert all(row["processor_seconds"] > 0 and row["peak_mb"] > 0 for row in settings.values())

@@ -29,6 +29,14 @@ def test_estimate_follows_the_window_and_the_width(dim: int) -> None:
     assert wide == pytest.approx(2 * small, rel=0.2)
 
 
+def test_an_estimate_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = sketch()
+    first = [forward_bytes(network, 1, (side, 16, 16)) for side in (16, 32)]
+    monkeypatch.setattr(network, "forward", None)
+    assert [forward_bytes(network, 1, (side, 16, 16)) for side in (16, 32)] == first
+    assert memory._ESTIMATES[network].keys() == {(1, 1, 16, 16, 16), (1, 1, 32, 16, 16)}
+
+
 def test_estimate_covers_the_largest_stage() -> None:
     # The last decoder stage holds its input (2 x 8 channels) and its output (8) at full size.
     voxels = 4 * 32**3

@@ -100,7 +100,7 @@ def test_hello(shared: Client) -> None:
     shared.send({"type": "hello"})
     ready = shared.next()
     assert ready["type"] == "ready"
-    assert ready["protocol"] == 1
+    assert ready["protocol"] == 2
     assert "cpu" in ready["devices"]
     assert {"mskd", "torch"} <= set(ready["versions"])
 
@@ -120,6 +120,7 @@ def test_run(shared: Client, model: str, tmp_path: Path, shape: tuple[int, ...])
     assert result["type"] == "result"
     labels = np.load(result["output"])
     truth = np.digitize(np.load(tmp_path / "in.npy").reshape(9, 20, 21), (10.5, 20.5))
+    assert result["box"] == [[0, 9], [0, 20], [0, 21]]
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, truth)
     assert [label["name"] for label in result["labels"]] == ["above 1", "above 2"]
@@ -132,10 +133,21 @@ def test_run(shared: Client, model: str, tmp_path: Path, shape: tuple[int, ...])
 def test_run_in_a_region(shared: Client, model: str, tmp_path: Path) -> None:
     box = {"minimum": [-12.0, -12.0, 2.0], "maximum": [-4.0, -4.0, 5.0]}
     shared.send({**request(tmp_path, model), "region": box})
+    result = shared.answer(2)
+    assert result["box"] == [[2, 6], [4, 13], [4, 13]]
+    truth = np.digitize(np.load(tmp_path / "in.npy")[2:6, 4:13, 4:13], (10.5, 20.5))
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), truth)
+
+
+def test_voxels_far_from_the_region_do_not_matter(shared: Client, model: str, tmp_path: Path) -> None:
+    message = request(tmp_path, model)
+    voxels = np.load(tmp_path / "in.npy").astype(np.float32)
+    voxels[8, 19, 20] = np.nan
+    np.save(tmp_path / "in.npy", voxels)
+    shared.send({**message, "region": {"minimum": [-6.0, -6.0, 1.0], "maximum": [-4.0, -4.0, 2.0]}})
     assert shared.answer(2)["type"] == "result"
-    found = np.argwhere(np.load(tmp_path / "out.npy"))
-    assert found.min(axis=0).tolist() >= [2, 4, 4]
-    assert found.max(axis=0).tolist() <= [5, 12, 12]
+    shared.send(message)
+    assert shared.answer(2)["code"] == "input"
 
 
 def test_cancel_in_the_middle_and_run_again(shared: Client, model: str, slow_model: str, tmp_path: Path) -> None:

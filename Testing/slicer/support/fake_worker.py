@@ -44,7 +44,7 @@ class FakeWorker:
 
     def hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "hello":
-            self._answer(type="ready", protocol=1, versions={"mskd": "0"}, devices=["cpu"])
+            self._answer(type="ready", protocol=2, versions={"mskd": "0"}, devices=["cpu"])
         elif message["type"] == "run":
             self._run(message)
 
@@ -52,7 +52,7 @@ class FakeWorker:
         kind = os.environ.get("FAKE_WORKER") or Path(message["model"]).name
         self._event(message, "read", 1, 1)
         if kind == "newer":
-            self._answer(type="ready", protocol=2)
+            self._answer(type="ready", protocol=3)
             kind = "slow"
         if kind == "crash":
             print("MemoryError: 3 GB", file=sys.stderr, flush=True)
@@ -75,12 +75,19 @@ class FakeWorker:
         for done in (1, 2, 3):
             self._event(message, "windows", done, 3)
         labels = toy_labels(image, len(manifest["labels"]))
-        np.save(message["output"], labels)
+        # With a region, a part of the voxels stands for its box.
+        box = [[0 if message["region"] is None else side // 3, side] for side in labels.shape]
+        np.save(message["output"], labels[tuple(slice(*ends) for ends in box)])
         voxel = float(np.prod(message["geometry"]["spacing"])) / 1000
         volumes = {label["name"]: float((labels == label["value"]).sum()) * voxel for label in manifest["labels"]}
         report = {"device": "cpu", "volumes_ml": volumes}
         self._answer(
-            type="result", id=message["id"], output=message["output"], labels=manifest["labels"], report=report
+            type="result",
+            id=message["id"],
+            output=message["output"],
+            box=box,
+            labels=manifest["labels"],
+            report=report,
         )
 
     def _event(self, message: dict[str, Any], phase: str, done: int, total: int) -> None:

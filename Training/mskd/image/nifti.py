@@ -71,7 +71,7 @@ def load_nifti(path: Path) -> NDArray[np.generic] | None:
             voxels = np.empty(header.voxels, header.kind)
         except MemoryError:
             return None
-        present = _fill(memoryview(voxels.view(np.uint8)), start, chunks, header.offset)
+        present = _fill(memoryview(voxels.view(np.uint8).data), start, chunks, header.offset)
         _all_there(path, header, present)
         return voxels.astype(header.kind.newbyteorder("="), copy=False)
 

@@ -15,6 +15,7 @@ from mskd.errors import Cancelled, InputError
 from mskd.events import CancelCheck, Event, Listener
 from mskd.image.geometry import Geometry, Image
 from mskd.inference.engine import Engine
+from mskd.inference.grid import CONTEXT_MM
 from mskd.inference.messages import Run
 from mskd.inference.region import Region
 from mskd.package import open_package
@@ -51,7 +52,7 @@ def run_job(request: Run, engines: Engines, listen: Listener, cancelled: CancelC
     """
     region = Region(request.region.minimum, request.region.maximum) if request.region else None
     listen(Event("read", 0, 1))
-    image = _load(request)
+    image = _load(request, region)
     listen(Event("read", 1, 1))
     listen(Event("load", 0, 1))
     engine = engines.get(request.model, request.device)
@@ -59,28 +60,41 @@ def run_job(request: Run, engines: Engines, listen: Listener, cancelled: CancelC
     result = engine.run(image, region, listen, cancelled)
     if cancelled():
         raise Cancelled("The segmentation was cancelled; nothing was written.")
-    _save(Path(request.output), result.labels.array)
+    box = _box(region, image.geometry)
+    _save(Path(request.output), result.labels.array[box])
     return {
         "output": request.output,
+        "box": [[side.start, side.stop] for side in box],
         "labels": [label.model_dump(mode="json") for label in engine.manifest.labels],
         "report": result.report,
     }
 
 
-def _load(request: Run) -> Image:
+def _load(request: Run, region: Region | None) -> Image:
     try:
-        array = np.load(request.input, allow_pickle=False)
+        # Of a mapped file only the region is read. Windows could not remove it while it is mapped.
+        array = np.load(request.input, mmap_mode=None if os.name == "nt" else "r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as fault:
         raise InputError(f"{request.input}: is no readable .npy array ({fault}).") from fault
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or array.ndim not in (3, 4):
         raise InputError(f"{request.input}: must hold numbers as [z, y, x] or [channel, z, y, x].")
     if array.ndim == 3:
         array = array[None]
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError("The image holds NaN or infinite voxels; replace them, for instance by the value of air.")
-    shape = (array.shape[1], array.shape[2], array.shape[3])
     place = request.geometry
-    return Image(array, Geometry(shape, place.spacing, place.origin, place.direction))
+    shape = (array.shape[1], array.shape[2], array.shape[3])
+    image = Image(array, Geometry(shape, place.spacing, place.origin, place.direction))
+    z, y, x = _box(region, image.geometry, CONTEXT_MM)
+    looked_at = array[:, z, y, x]
+    if array.dtype.kind == "f" and not np.isfinite(looked_at).all():
+        raise InputError("The image holds NaN or infinite voxels; replace them, for instance by the value of air.")
+    return image
+
+
+def _box(region: Region | None, grid: Geometry, margin: float = 0.0) -> tuple[slice, slice, slice]:
+    """The voxels that a region covers; all without one, or when it lies outside (which the engine refuses)."""
+    found = None if region is None else grid.index_box(*region.lps(margin))
+    depth, height, width = grid.shape
+    return found or (slice(0, depth), slice(0, height), slice(0, width))
 
 
 def _save(path: Path, array: NDArray[np.uint8]) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,6 +25,10 @@ WORKSPACE = 1.5
 """What convolutions need beside their inputs and outputs, as a factor."""
 
 UNKNOWN_MEMORY = 4 << 30
+MOST_ESTIMATES = 64
+_ESTIMATES: WeakKeyDictionary[SegmentationNetwork, dict[tuple[int, ...], int]] = WeakKeyDictionary()
+"""By network and shape: an estimate takes longer than a small region takes to segment."""
+
 CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -72,10 +77,15 @@ def forward_bytes(network: SegmentationNetwork, channels: int, window: tuple[int
         channels: Input channels.
         window: Voxels (z, y, x); the z slices are a batch for a 2D network.
     """
+    known = _ESTIMATES.setdefault(network, {})
     shape = (window[0], channels, *window[1:]) if network.dim == 2 else (1, channels, *window)
-    with torch.inference_mode(), _Peak() as counted:
-        network(torch.zeros(shape, device="meta"))
-    return int(WORKSPACE * counted.peak)
+    if shape not in known:
+        with torch.inference_mode(), _Peak() as counted:
+            network(torch.zeros(shape, device="meta"))
+        if len(known) >= MOST_ESTIMATES:
+            known.pop(next(iter(known)))
+        known[shape] = int(WORKSPACE * counted.peak)
+    return known[shape]
 
 
 def free_bytes(device: torch.device) -> int:

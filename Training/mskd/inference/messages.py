@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mskd.errors import SettingsError
 from mskd.spec import Strict
 
-PROTOCOL = 1
+PROTOCOL = 2
 LONGEST_LINE = 1 << 20
 
 RunId = Annotated[int, Field(ge=0)]
@@ -47,7 +47,11 @@ class Box(Strict):
 
 
 class Run(Strict):
-    """Segment the array in ``input`` (.npy, [z, y, x] or [C, z, y, x]) and write uint8 labels to ``output``."""
+    """Segment the array in ``input`` (.npy, [z, y, x] or [C, z, y, x]) and write uint8 labels to ``output``.
+
+    With a region, ``output`` holds no more than the box of voxels around it: the result's ``box`` says which,
+    [[first, end], ...] along z, y, x. All other labels are 0.
+    """
 
     type: Literal["run"]
     id: RunId

@@ -54,14 +54,15 @@ class Region:
         (x0, y0, z0), (x1, y1, z1) = self.minimum, self.maximum
         return (-x1 - margin, -y1 - margin, z0 - margin), (-x0 + margin, -y0 + margin, z1 + margin)
 
-    def mask(self, geometry: Geometry) -> NDArray[np.bool_]:
-        """Which voxels [z, y, x] of a grid have their centre inside the box."""
+    def mask(self, geometry: Geometry, part: tuple[slice, slice, slice] | None = None) -> NDArray[np.bool_]:
+        """Which voxels [z, y, x] of a grid, or of a ``part`` of it, have their centre inside the box."""
         lower, upper = self.lps()
         affine = geometry.index_to_point
-        inside = np.ones(geometry.shape, dtype=bool)
+        ranges = [range(*(part[axis] if part else slice(None)).indices(geometry.shape[axis])) for axis in range(3)]
+        inside = np.ones([len(steps) for steps in ranges], dtype=bool)
         indices = [
-            np.arange(side, dtype=np.float64).reshape([-1 if axis == own else 1 for axis in range(3)])
-            for own, side in enumerate(geometry.shape)
+            np.array(steps, dtype=np.float64).reshape([-1 if axis == own else 1 for axis in range(3)])
+            for own, steps in enumerate(ranges)
         ]
         for axis in range(3):
             place = affine[axis, 3] + sum(affine[axis, 2 - own] * indices[own] for own in range(3))

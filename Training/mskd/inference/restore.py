@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mskd.errors import Cancelled
 from mskd.events import CancelCheck
-from mskd.image.geometry import Geometry, LabelMap
+from mskd.image.geometry import LabelMap
 from mskd.inference.grid import Grid
 from mskd.inference.neighbours import Axes, interpolate, make_axis
 from mskd.inference.region import Region
@@ -75,7 +75,7 @@ def restore(
             doubt[portion.rows] = unsure.cpu().numpy()
         on_slab(portion.rows.stop, depth)
     if region is not None:
-        outside = ~region.mask(_crop_geometry(grid))
+        outside = ~region.mask(grid.oriented, grid.crop)
         target[outside] = 0
         if doubt is not None:
             doubt[outside] = 0
@@ -162,9 +162,3 @@ def _cells(winner: Tensor, certain: Tensor | None, axes: Axes) -> Tensor:
             lowest = torch.minimum(lowest.narrow(dim, 0, axis.cells), lowest.narrow(dim, 1, axis.cells))
             highest = torch.maximum(highest.narrow(dim, 0, axis.cells), highest.narrow(dim, 1, axis.cells))
     return torch.where(lowest == highest, lowest, MIXED)
-
-
-def _crop_geometry(grid: Grid) -> Geometry:
-    z, y, x = (float(box.start) for box in grid.crop)
-    oriented = grid.oriented
-    return Geometry(grid.crop_shape, oriented.spacing, oriented.point((z, y, x)), oriented.direction)
