@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mskd.errors import InputError, OutOfMemory
@@ -16,13 +17,15 @@ from mskd.events import CancelCheck, Listener, never, silent
 from mskd.image.geometry import Image, LabelMap
 from mskd.inference.backends import BACKENDS, Backend
 from mskd.inference.environment import choose_device, device_name, versions
+from mskd.inference.familiar import warnings
 from mskd.inference.grid import Grid, make_grid
 from mskd.inference.memory import forward_bytes, free_bytes, is_out_of_memory, peak_bytes
-from mskd.inference.postprocess import keep_largest
+from mskd.inference.postprocess import fill_holes, keep_largest
 from mskd.inference.preprocess import prepare_tensor
 from mskd.inference.region import Region
 from mskd.inference.restore import restore
 from mskd.inference.timer import Timer
+from mskd.inference.uncertainty import Confidence
 from mskd.inference.windows import Plan, Shape, make_plan, predict
 from mskd.package import Package
 from mskd.package.weights import check_network
@@ -40,11 +43,14 @@ class Result:
 
     Args:
         labels: On the grid of the image.
-        report: JSON-able: model, versions, device, milliseconds, memory, plan, volumes.
+        report: JSON-able: model, versions, device, milliseconds, memory, plan, volumes, confidence, warnings.
+        uncertainty: Where asked for: the entropy of each voxel's probabilities on the grid of the image, uint8, in
+            percent of the largest possible (100: all classes equally probable).
     """
 
     labels: LabelMap
     report: dict[str, Any]
+    uncertainty: Image | None = None
 
 
 @dataclass
@@ -56,6 +62,8 @@ class _Run:
     region: Region | None
     timer: Timer
     cancelled: CancelCheck
+    confidence: Confidence
+    entropy: NDArray[np.uint8] | None = None
     steps: list[str] = field(default_factory=list)
 
     def fall_back(self, sentence: str) -> None:
@@ -96,6 +104,8 @@ class Engine:
         region: Region | None = None,
         on_event: Listener = silent,
         cancelled: CancelCheck = never,
+        *,
+        uncertainty: bool = False,
     ) -> Result:
         """Segment one image.
 
@@ -104,6 +114,7 @@ class Engine:
             region: Where to look, with a little context around it; labels outside are 0.
             on_event: Told the phases ``prepare``, ``windows`` and ``restore``.
             cancelled: Asked once a window.
+            uncertainty: Also say how unsure the network is of each voxel; takes some seconds for a large volume.
 
         Raises:
             InputError: channels, or a region, that do not fit. Cancelled: on request. OutOfMemory: after all fallbacks.
@@ -115,11 +126,23 @@ class Engine:
                 f"{len(self.manifest.channels)} ({names}); give one file for each."
             )
         grid = make_grid(image.geometry, self.manifest, region)
-        run = _Run(image, grid, region, Timer(on_event, self.device), cancelled)
+        run = _Run(
+            image,
+            grid,
+            region,
+            Timer(on_event, self.device),
+            cancelled,
+            Confidence(self.manifest.classes),
+            np.zeros(image.geometry.shape, np.uint8) if uncertainty else None,
+        )
         labels, plan, device = self._descend(run)
-        wanted = [label.value for label in self.manifest.labels if label.name in self.manifest.largest_component]
-        keep_largest(labels.array, wanted)
-        return Result(labels, self._report(run, labels, plan, device))
+        keep_largest(labels.array, self._values(self.manifest.largest_component))
+        fill_holes(labels.array, self._values(self.manifest.fill_holes))
+        unsure = None if run.entropy is None else Image(run.entropy[None], image.geometry)
+        return Result(labels, self._report(run, labels, plan, device), unsure)
+
+    def _values(self, names: tuple[str, ...]) -> list[int]:
+        return [label.value for label in self.manifest.labels if label.name in names]
 
     def _descend(self, run: _Run) -> tuple[LabelMap, Plan, torch.device]:
         """Smaller and smaller windows, then the CPU, until one fits."""
@@ -179,7 +202,15 @@ class Engine:
                 backend, volume, plan, self.manifest.dim, on_window=timer.progress, cancelled=run.cancelled
             )
         with timer.phase("restore"):
-            return restore(logits, run.grid, run.region, on_slab=timer.progress, cancelled=run.cancelled)
+            return restore(
+                logits,
+                run.grid,
+                run.region,
+                entropy=run.entropy,
+                confidence=run.confidence,
+                on_slab=timer.progress,
+                cancelled=run.cancelled,
+            )
 
     def _backend(self, device: torch.device) -> Backend:
         if str(device) not in self._backends:
@@ -217,6 +248,8 @@ class Engine:
             "volumes_ml": {
                 label.name: float(counts[label.value]) * geometry.voxel_volume / 1000 for label in manifest.labels
             },
+            "confidence": {label.name: run.confidence.mean(label.value) for label in manifest.labels},
+            "warnings": warnings(manifest, run.image, run.grid, run.region),
         }
 
 

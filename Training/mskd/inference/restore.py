@@ -15,7 +15,7 @@ from mskd.image.geometry import Geometry, LabelMap
 from mskd.inference.grid import Grid
 from mskd.inference.neighbours import Axes, interpolate, make_axis
 from mskd.inference.region import Region
-from mskd.inference.uncertainty import entropy_percent, is_certain
+from mskd.inference.uncertainty import Confidence, entropy_percent, is_certain
 
 SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 """Logits of a slab, as float32 rows."""
@@ -37,6 +37,7 @@ def restore(
     region: Region | None = None,
     *,
     entropy: NDArray[np.uint8] | None = None,
+    confidence: Confidence | None = None,
     on_slab: Callable[[int, int], None],
     cancelled: CancelCheck,
 ) -> LabelMap:
@@ -51,6 +52,7 @@ def restore(
         region: Voxels whose centre lies outside become background.
         entropy: Filled where given: zeros ``[z, y, x]`` on the source grid that become the entropy of each voxel's
             probabilities, in percent of the largest possible.
+        confidence: Told the prepared voxels of each label.
         on_slab: Told (done, total).
         cancelled: Asked before each slab.
 
@@ -69,12 +71,17 @@ def restore(
     z, y, x = (make_axis(source, side, logits.device) for source, side in sides)
     rows = _slab_rows(logits, grid.crop_shape)
     total = -(-grid.crop_shape[0] // rows)
+    told = 0
     for index in range(total):
         if cancelled():
             raise Cancelled("The segmentation was cancelled; nothing was written.")
         first, last = index * rows, min(grid.crop_shape[0], (index + 1) * rows)
         part, start, stop = z.part(first, last)
-        found, unsure = _slab(logits[:, start:stop], (part, y, x), entropy is not None)
+        slab = _Slab(logits[:, start:stop])
+        if confidence is not None:  # slabs share a slice
+            slab.tell(confidence, max(0, told - start))
+            told = stop
+        found, unsure = slab.restore((part, y, x), entropy is not None)
         target[first:last] = found.cpu().numpy()
         if doubt is not None and unsure is not None:
             doubt[first:last] = unsure.cpu().numpy()
@@ -89,37 +96,46 @@ def restore(
 
 def _slab_rows(logits: Tensor, shape: tuple[int, int, int]) -> int:
     """Target slices of a slab."""
-    kind = "cuda" if logits.device.type == "cuda" else "cpu"
-    planes = SLAB_BYTES[kind] / (4 * logits.shape[0] * logits.shape[2] * logits.shape[3])
+    planes = _limit(SLAB_BYTES, logits.device) / (4 * logits.shape[0] * logits.shape[2] * logits.shape[3])
     rows = int(planes * shape[0] / logits.shape[1])
-    return max(1, min(rows, SLAB_VOXELS[kind] // (shape[1] * shape[2])))
+    return max(1, min(rows, _limit(SLAB_VOXELS, logits.device) // (shape[1] * shape[2])))
 
 
-def _slab(logits: Tensor, axes: Axes, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
-    """Labels, and entropy where it is wanted, of the target voxels of ``axes``.
+class _Slab:
+    """Some slices of the logits as rows, one a voxel, and the class that wins in each.
 
     Args:
-        logits: ``[K, z, y, x]``, the source slices that the first of ``axes`` needs.
+        logits: ``[K, z, y, x]``.
     """
-    shape = (logits.shape[1], logits.shape[2], logits.shape[3])
-    # A view where memory is channels-last already.
-    rows = logits.movedim(0, -1).reshape(-1, logits.shape[0]).float()
-    best, place = rows.max(dim=1)
-    winner = place.to(torch.uint8).view(shape)
-    certain = is_certain(rows, best).view(shape) if with_entropy else None
-    labels = _cells(winner, certain, axes)
-    for dim, axis in ((2, axes[2]), (1, axes[1]), (0, axes[0])):
-        labels = labels.index_select(dim, axis.lower)
-    unsure = torch.zeros_like(labels) if with_entropy else None
-    places = (labels == MIXED).nonzero(as_tuple=True)
-    kind = "cuda" if logits.device.type == "cuda" else "cpu"
-    for z, y, x in zip(*(torch.split(one, BORDER_VOXELS[kind]) for one in places), strict=True):
-        values = interpolate(rows, shape, axes, (z, y, x))
-        best, place = values.max(dim=1)
-        labels[z, y, x] = place.to(torch.uint8)
-        if unsure is not None:
-            unsure[z, y, x] = entropy_percent(values, best)
-    return labels, unsure
+
+    def __init__(self, logits: Tensor) -> None:
+        self.shape = (logits.shape[1], logits.shape[2], logits.shape[3])
+        # A view where memory is channels-last already.
+        self.rows = logits.movedim(0, -1).reshape(-1, logits.shape[0]).float()
+        self.best, place = self.rows.max(dim=1)
+        self.winner = place.to(torch.uint8)
+
+    def tell(self, confidence: Confidence, first: int) -> None:
+        """Count the voxels from slice ``first`` on."""
+        start = first * self.shape[1] * self.shape[2]
+        confidence.add(self.rows[start:], self.best[start:], self.winner[start:])
+
+    def restore(self, axes: Axes, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+        """Labels of the target voxels of ``axes``, and entropy where it is wanted."""
+        certain = is_certain(self.rows, self.best).view(self.shape) if with_entropy else None
+        labels = _cells(self.winner.view(self.shape), certain, axes)
+        for dim, axis in ((2, axes[2]), (1, axes[1]), (0, axes[0])):
+            labels = labels.index_select(dim, axis.lower)
+        unsure = torch.zeros_like(labels) if with_entropy else None
+        places = (labels == MIXED).nonzero(as_tuple=True)
+        step = _limit(BORDER_VOXELS, labels.device)
+        for z, y, x in zip(*(torch.split(one, step) for one in places), strict=True):
+            values = interpolate(self.rows, self.shape, axes, (z, y, x))
+            best, place = values.max(dim=1)
+            labels[z, y, x] = place.to(torch.uint8)
+            if unsure is not None:
+                unsure[z, y, x] = entropy_percent(values, best)
+        return labels, unsure
 
 
 def _cells(winner: Tensor, certain: Tensor | None, axes: Axes) -> Tensor:
@@ -143,3 +159,7 @@ def _crop_geometry(grid: Grid) -> Geometry:
     z, y, x = (float(box.start) for box in grid.crop)
     oriented = grid.oriented
     return Geometry(grid.crop_shape, oriented.spacing, oriented.point((z, y, x)), oriented.direction)
+
+
+def _limit(limits: dict[str, int], device: torch.device) -> int:
+    return limits["cuda" if device.type == "cuda" else "cpu"]
