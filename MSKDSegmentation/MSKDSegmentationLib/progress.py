@@ -37,11 +37,15 @@ def describe(event: Mapping[str, Any]) -> str:
 
 
 def summary(report: Mapping[str, Any], labels: list[dict[str, Any]], seconds: float) -> str:
-    """The status line of a finished run: time, device, and the volume of each segment where the report has it."""
+    """The status of a finished run: time and device, and what the report has of volumes and warnings."""
     device = f" ({report['device']})" if report.get("device") else ""
     text = _("Done in {seconds:.1f} s{device}.").format(seconds=seconds, device=device)
     volumes = report.get("volumes_ml")
     if isinstance(volumes, Mapping):
         parts = [f"{label['name']} {volumes[label['name']]:.2f} mL" for label in labels if label["name"] in volumes]
         text += "\n" + "\n".join(parts)
+    warnings = report.get("warnings")
+    if isinstance(warnings, list) and warnings:
+        text += "\n\n" + _("This image does not look like those the model was trained on:")
+        text += "".join(f"\n- {sentence}" for sentence in warnings)
     return text

@@ -1,7 +1,7 @@
 """Writes docs/engine-benchmark.md, and its chart, from what ``engine.py`` measured.
 
-    python Testing/benchmarks/engine_report.py            rewrites both
-    python Testing/benchmarks/engine_report.py --check    fails when the page is not what the results say
+python Testing/benchmarks/engine_report.py            rewrites both
+python Testing/benchmarks/engine_report.py --check    fails when the page is not what the results say
 """
 
 from __future__ import annotations
@@ -102,7 +102,13 @@ def _note(row: Found) -> str:
 def _roofline(found: Found) -> str:
     entries = found.get("roofline", {})
     rows = [
-        (name, f"{entry['gflops']:.0f}", f"{entry['gflops_per_second']:.0f}", f"{entry['seconds']:.2f}", f"{entry['times_roofline']:.1f}")
+        (
+            name,
+            f"{entry['gflops']:.0f}",
+            f"{entry['gflops_per_second']:.0f}",
+            f"{entry['seconds']:.2f}",
+            f"{entry['times_roofline']:.1f}",
+        )
         for name, entry in entries.items()
     ]
     head = ("Run", "GFLOP", "GFLOP/s of the machine", "Roofline (s)", "Network, times the roofline")
@@ -175,7 +181,11 @@ def _panel(panel: Any, rows: list[Found], image: str) -> None:
     totals = [row["seconds"]["total"] for row in rows]
     colours = ["#0b6e4f" if row["kind"] == "mskd" else "#8a8f98" for row in rows]
     bars = panel.barh(names, totals, color=colours)
-    panel.bar_label(bars, [f"{total:.2f} s, {row['peak_mb'] / 1000:.1f} GB" for total, row in zip(totals, rows, strict=True)], padding=4)
+    panel.bar_label(
+        bars,
+        [f"{total:.2f} s, {row['peak_mb'] / 1000:.1f} GB" for total, row in zip(totals, rows, strict=True)],
+        padding=4,
+    )
     panel.set_xscale("log")
     panel.margins(x=0.3)
     panel.set_xlabel("seconds from file to labels file (logarithmic)")

@@ -48,7 +48,9 @@ def found() -> dict[str, Any]:
             row("nnunet-student light", 100.0, 4000.0, "nnunet-student"),
             {**row("monai light", 0.0, 0.0, "monai"), "failed": {"code": -9, "said": ""}} | {"seconds": None},
         ],
-        "roofline": {"chest: mskd light auto": {"gflops": 1, "gflops_per_second": 1, "seconds": 1, "times_roofline": 2.0}},
+        "roofline": {
+            "chest: mskd light auto": {"gflops": 1, "gflops_per_second": 1, "seconds": 1, "times_roofline": 2.0}
+        },
         "guard": {
             "model": "m 1.0.0",
             "images": 2,
@@ -89,7 +91,9 @@ def test_windows_that_are_not_computed_are_counted_with_the_median(load: Any, mo
     ticks = iter([0, 9, 10, 12, 13, 20, 21, 30, 31])
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     calls = []
-    predictor = SimpleNamespace(_internal_maybe_mirror_and_predict=lambda window: calls.append(1) or window + len(calls))
+    predictor = SimpleNamespace(
+        _internal_maybe_mirror_and_predict=lambda window: calls.append(1) or window + len(calls)
+    )
     windows = module.Windows(predictor, limit=2)
     inputs = [torch.zeros(1) for _ in range(4)]
     outputs = [predictor._internal_maybe_mirror_and_predict(window) for window in inputs]
@@ -97,7 +101,12 @@ def test_windows_that_are_not_computed_are_counted_with_the_median(load: Any, mo
     assert [float(logits) for logits in outputs] == [1.0, 2.0, 2.0, 2.0]
     assert outputs[2] is not outputs[3], "the predictor weighs what it gets in place"
     added = windows.extrapolated()
-    assert added == {"windows_computed": 2, "windows_total": 4, "seconds_per_window": 2.0, "seconds_added": 2 * 2.0 - 3.0}
+    assert added == {
+        "windows_computed": 2,
+        "windows_total": 4,
+        "seconds_per_window": 2.0,
+        "seconds_added": 2 * 2.0 - 3.0,
+    }
 
 
 def test_all_windows_computed_means_nothing_is_extrapolated(load: Any) -> None:
@@ -246,7 +255,14 @@ def test_the_benchmark_runs_on_a_crop(tmp_path: Path) -> None:
     found = json.loads(output.read_text(encoding="utf-8"))
     rows = {row["contender"]: row for row in found["summary"]}
     assert not [row for row in rows.values() if "failed" in row]
-    assert {"mskd light auto", "mskd strided auto", "nnunet", "nnunet tuned", "monai light", "monai-nearest light"} <= rows.keys()
+    assert {
+        "mskd light auto",
+        "mskd strided auto",
+        "nnunet",
+        "nnunet tuned",
+        "monai light",
+        "monai-nearest light",
+    } <= rows.keys()
     assert rows["nnunet"]["extrapolated"]["windows_computed"] == 1
     assert all(row["seconds"]["network"] > 0 and row["peak_mb"] > 50 for row in rows.values())
     assert found["roofline"]["crop: mskd light auto"]["gflops"] > 0

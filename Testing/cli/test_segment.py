@@ -158,11 +158,11 @@ def test_interrupt_leaves_nothing(
     program = (
         "import os, signal, threading, time\n"
         "from mskd.inference import engine\n"
-        "plain = engine.predict\n"
-        "def predict(*words, **options):\n"
+        "plain = engine.stream\n"
+        "def stream(*words, **options):\n"
         "    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "    return plain(*words, **options)\n"
-        "engine.predict = predict\n"
+        "engine.stream = stream\n"
         "from mskd.cli import main\n"
         f"main(['segment', {str(source)!r}, '--model', {str(slow.path)!r}, '--output', {str(output)!r}])\n"
     )

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from mskd.errors import Cancelled
 from mskd.events import never
 from mskd.image import Geometry
-from mskd.inference import make_grid
+from mskd.inference import Region, make_grid
 from mskd.inference import restore as module
+from mskd.inference.neighbours import interpolate
 from mskd.inference.restore import restore
+from mskd.inference.uncertainty import Confidence
 from mskd.spec import Normalization
 
 TURNED = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
@@ -39,6 +41,110 @@ def test_slabs_equal_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tup
     grid.view(expected)[:] = full.argmax(0).numpy()
     assert (labels.array == expected).mean() > 0.9999
     assert labels.geometry == grid.source
+
+
+def smooth_logits(grid: object, classes: int = 4) -> torch.Tensor:
+    """Of large uniform patches with soft borders, as a network gives them."""
+    noise = torch.randn(1, classes, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    return 20 * F.interpolate(noise, size=grid.geometry.shape, mode="trilinear")[0]
+
+
+def plain(logits: torch.Tensor, grid: object) -> torch.Tensor:
+    """All logits on the crop, the simple way."""
+    return F.interpolate(logits[None].float(), size=grid.crop_shape, mode="trilinear", align_corners=False)[0]
+
+
+def on_source(values: torch.Tensor, grid: object) -> np.ndarray:
+    array = np.zeros(grid.source.shape, dtype=np.uint8)
+    grid.view(array)[:] = values.numpy()
+    return array
+
+
+def run(logits: torch.Tensor, grid: object, **more: object) -> np.ndarray:
+    return restore(logits, grid, on_slab=lambda done, total: None, cancelled=never, **more).array
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (2.0, None, 0.7)])
+def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.MonkeyPatch, spacing: tuple) -> None:
+    grid = grid_for(spacing)
+    logits = smooth_logits(grid)
+    interpolated = []
+
+    def counting(rows: torch.Tensor, shape: tuple, axes: tuple, places: tuple) -> torch.Tensor:
+        interpolated.append(len(places[0]))
+        return interpolate(rows, shape, axes, places)
+
+    monkeypatch.setattr(module, "interpolate", counting)
+    labels = run(logits, grid)
+    expected = on_source(plain(logits, grid).argmax(0), grid)
+    assert (labels == expected).mean() > 0.9999
+    assert len(np.unique(labels)) > 2
+    assert sum(interpolated) < 0.8 * labels.size
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (None, None, None)])
+def test_memory_layout_and_half_precision_do_not_matter(spacing: tuple) -> None:
+    grid = grid_for(spacing)
+    logits = smooth_logits(grid)
+    expected = run(logits, grid)
+    last = logits.movedim(0, -1).contiguous().movedim(-1, 0)
+    np.testing.assert_array_equal(run(last, grid), expected)
+    for half in (torch.float16, torch.bfloat16):
+        np.testing.assert_array_equal(run(logits.to(half), grid), run(logits.to(half).float(), grid))
+
+
+def test_a_label_with_the_largest_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = grid_for((1.0, 0.5, 0.7))
+    logits = torch.full((256, *grid.geometry.shape), -50.0)
+    logits[[0, 255]] = smooth_logits(grid, 2)
+    expected = on_source(plain(logits, grid).argmax(0), grid)
+    assert (run(logits, grid) == expected).mean() > 0.9999
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (None, None, None)])
+@pytest.mark.parametrize("slab", [1, 1 << 22])
+def test_entropy_equals_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tuple, slab: int) -> None:
+    monkeypatch.setitem(module.SLAB_VOXELS, "cpu", slab)
+    grid = grid_for(spacing)
+    logits = smooth_logits(grid)
+    entropy = np.zeros(grid.source.shape, dtype=np.uint8)
+    run(logits, grid, entropy=entropy)
+    probabilities = plain(logits, grid).double().softmax(0)
+    nats = torch.special.entr(probabilities).sum(0)
+    expected = on_source((100 * nats / np.log(4)).round().to(torch.uint8), grid)
+    assert np.abs(entropy.astype(int) - expected).max() <= 1
+    assert (entropy == expected).mean() > 0.999
+    assert (entropy == 0).any()
+    assert entropy.max() > 30
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5)])
+@pytest.mark.parametrize("slab", [1, 1 << 22])
+def test_confidence_counts_every_prepared_voxel_once(
+    monkeypatch: pytest.MonkeyPatch, spacing: tuple, slab: int
+) -> None:
+    monkeypatch.setitem(module.SLAB_VOXELS, "cpu", slab)
+    grid = grid_for(spacing)
+    logits = smooth_logits(grid)
+    logits[3] = -1000.0
+    confidence = Confidence(4)
+    run(logits, grid, confidence=confidence)
+    best, winner = logits.softmax(0).max(0)
+    for label in (1, 2):
+        assert confidence.mean(label) == pytest.approx(float(best[winner == label].mean()), abs=1e-6)
+    assert confidence.mean(3) is None
+
+
+def test_outside_the_region_nothing_is_left() -> None:
+    grid = grid_for((1.0, 0.5, 0.7))
+    logits = torch.full((2, *grid.geometry.shape), -5.0)
+    logits[1] = 0.5
+    x, y, z = grid.source.point((7.0, 9.0, 10.0))
+    region = Region((-x - 5, -y - 5, z - 5), (-x + 5, -y + 5, z + 5))
+    entropy = np.zeros(grid.source.shape, dtype=np.uint8)
+    labels = run(logits, grid, region=region, entropy=entropy)
+    np.testing.assert_array_equal(labels, region.mask(grid.source))
+    assert not entropy[labels == 0].any()
 
 
 def test_progress_and_cancel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,9 @@ def compare(path: Path, images: list[Path], **engine: Any) -> dict[str, Any]:
             result = runner.run(image)
             plans.append(result.report["plan"])
             plain = plain_labels(network, package, image)
-            scores += [value for value in dice(result.labels.array, plain, package.manifest.classes) if value is not None]
+            scores += [
+                value for value in dice(result.labels.array, plain, package.manifest.classes) if value is not None
+            ]
         manifest = package.manifest
     return {
         "model": f"{manifest.name} {manifest.version}",

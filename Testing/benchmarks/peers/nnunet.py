@@ -94,7 +94,9 @@ def save_checkpoint(folder: Path, seed: int) -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    plans, description = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("plans.json", "dataset.json"))
+    plans, description = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("plans.json", "dataset.json")
+    )
     manager = PlansManager(plans)
     torch.manual_seed(seed)
     heads = manager.get_label_manager(description).num_segmentation_heads

@@ -11,7 +11,8 @@ from mskd.data.dataset import Case, Dataset
 from mskd.errors import InputError
 from mskd.image import Image, LabelMap, read_image, read_labels
 from mskd.inference import InputSpec, prepare_labels, preprocess
-from mskd.spec import IGNORE, Label
+from mskd.inference.familiar import image_facts
+from mskd.spec import IGNORE, ImageFacts, Label
 
 FOREGROUND_SAMPLES = 2000
 
@@ -26,6 +27,7 @@ class PreparedCase:
         spacing: (z, y, x) in mm of these arrays.
         foreground: For each class that occurs, every n-th of its voxels, at most 4000, as ``[n, 3]`` (z, y, x).
         logits: A teacher's answer, float16 ``[K, z, y, x]``, or None.
+        facts: What the image looked like as it came, where that was measured.
 
     Arrays may be read-only memory maps.
     """
@@ -36,6 +38,7 @@ class PreparedCase:
     spacing: tuple[float, ...]
     foreground: dict[int, np.ndarray]
     logits: np.ndarray | None = None
+    facts: ImageFacts | None = None
 
 
 def read_case(dataset: Dataset, case: Case) -> tuple[Image, LabelMap | None]:
@@ -69,7 +72,8 @@ def prepare_case(dataset: Dataset, case: Case, spec: InputSpec) -> PreparedCase:
     image, labels = read_case(dataset, case)
     prepared = preprocess(image, spec)
     mask = None if labels is None else prepare_labels(labels, spec)
-    return PreparedCase(case.id, prepared.array, mask, prepared.geometry.spacing, _foreground(mask))
+    facts = image_facts(image, spec)
+    return PreparedCase(case.id, prepared.array, mask, prepared.geometry.spacing, _foreground(mask), facts=facts)
 
 
 def require_every_class(cases: Sequence[PreparedCase], labels: Sequence[Label]) -> None:

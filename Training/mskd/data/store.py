@@ -22,6 +22,7 @@ from mskd.data.workers import run_jobs, stop_if
 from mskd.errors import InputError
 from mskd.events import CancelCheck, Event, Listener, never, silent
 from mskd.inference import InputSpec
+from mskd.spec import ImageFacts, validate
 
 FORMAT = 1
 """Raised whenever the same files and settings would be prepared differently."""
@@ -115,8 +116,14 @@ def _open(case: StoredCase) -> PreparedCase:
         labels=open_array(case.folder, "labels") if about["labelled"] else None,
         spacing=tuple(about["spacing"]),
         foreground={value: voxels[start:stop] for value, start, stop in bounds},
+        facts=_facts(about.get("facts"), case.folder),
         **{name: open_array(folder, name) for name, folder in case.more},
     )
+
+
+def _facts(found: Mapping[str, Any] | None, folder: Path) -> ImageFacts | None:
+    """None for an entry of a version that did not measure them: the voxels are the same, so it stays in use."""
+    return None if found is None else validate(ImageFacts, found, source=str(folder), error=InputError)
 
 
 def prepare_cases(
@@ -249,6 +256,8 @@ def _fill(store: ArrayStore, key: str, dataset: Dataset, case: Case, spec: Input
     if prepared.labels is not None:
         arrays["labels"] = prepared.labels
     about = {"spacing": prepared.spacing, "foreground": bounds, "labelled": prepared.labels is not None}
+    if prepared.facts is not None:
+        about["facts"] = prepared.facts.model_dump(mode="json")
     store.put(key, arrays, about)
     return None
 

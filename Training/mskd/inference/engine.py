@@ -8,23 +8,27 @@ from dataclasses import dataclass, field
 from math import inf, prod
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mskd.errors import InputError, OutOfMemory
 from mskd.events import CancelCheck, Listener, never, silent
 from mskd.image.geometry import Image, LabelMap
 from mskd.inference.body import air_level, body_box, normalized_air
 from mskd.inference.environment import choose_device
+from mskd.inference.familiar import warnings
 from mskd.inference.grid import Grid, make_grid, narrowed
 from mskd.inference.memory import free_bytes, held_bytes, is_out_of_memory
 from mskd.inference.plan import Planner
-from mskd.inference.postprocess import keep_largest
+from mskd.inference.postprocess import fill_holes, keep_largest
 from mskd.inference.preprocess import prepare_tensor
 from mskd.inference.region import Region
 from mskd.inference.report import in_gigabytes, in_words, make_report
 from mskd.inference.restore import restore
 from mskd.inference.runners import HALVES, Runner, Runners
 from mskd.inference.timer import Timer
+from mskd.inference.uncertainty import Confidence
 from mskd.inference.windows import Plan, stream
 from mskd.package import Package
 from mskd.package.weights import check_network
@@ -36,11 +40,14 @@ class Result:
 
     Args:
         labels: On the grid of the image.
-        report: JSON-able: model, versions, device, milliseconds, memory, plan, volumes.
+        report: JSON-able: model, versions, device, milliseconds, memory, plan, volumes, confidence, warnings.
+        uncertainty: Where asked for: the entropy of each voxel's probabilities on the grid of the image, uint8, in
+            percent of the largest possible (100: all classes equally probable).
     """
 
     labels: LabelMap
     report: dict[str, Any]
+    uncertainty: Image | None = None
 
 
 @dataclass
@@ -52,6 +59,8 @@ class _Run:
     region: Region | None
     timer: Timer
     cancelled: CancelCheck
+    entropy: NDArray[np.uint8] | None = None
+    confidence: Confidence = field(default_factory=lambda: Confidence(0))
     steps: list[str] = field(default_factory=list)
 
     def fall_back(self, sentence: str) -> None:
@@ -98,6 +107,8 @@ class Engine:
         region: Region | None = None,
         on_event: Listener = silent,
         cancelled: CancelCheck = never,
+        *,
+        uncertainty: bool = False,
     ) -> Result:
         """Segment one image.
 
@@ -106,6 +117,7 @@ class Engine:
             region: Where to look, with a little context around it; labels outside are 0.
             on_event: Told the phases ``prepare``, ``windows`` and ``restore``.
             cancelled: Asked once a window.
+            uncertainty: Also say how unsure the network is of each voxel; takes some seconds for a large volume.
 
         Raises:
             InputError: channels, or a region, that do not fit. Cancelled: on request. OutOfMemory: after all fallbacks.
@@ -118,11 +130,26 @@ class Engine:
             )
         timer = Timer(on_event, self.device)
         with timer.phase("prepare"):
-            run = _Run(image, self._grid(image, region), region, timer, cancelled)
+            grid = self._grid(image, region)
+        run = _Run(
+            image,
+            grid,
+            region,
+            timer,
+            cancelled,
+            np.zeros(image.geometry.shape, np.uint8) if uncertainty else None,
+        )
         labels, plan, runner = self._descend(run)
-        wanted = [label.value for label in self.manifest.labels if label.name in self.manifest.largest_component]
-        keep_largest(labels.array, wanted)
-        return Result(labels, make_report(self.package, labels, run.grid, region, plan, runner, run.steps, timer))
+        keep_largest(labels.array, self._values(self.manifest.largest_component))
+        fill_holes(labels.array, self._values(self.manifest.fill_holes))
+        unsure = None if run.entropy is None else Image(run.entropy[None], image.geometry)
+        report = make_report(self.package, labels, grid, region, plan, runner, run.steps, timer)
+        report["confidence"] = {label.name: run.confidence.mean(label.value) for label in self.manifest.labels}
+        report["warnings"] = warnings(self.manifest, image, grid, region)
+        return Result(labels, report, unsure)
+
+    def _values(self, names: tuple[str, ...]) -> list[int]:
+        return [label.value for label in self.manifest.labels if label.name in names]
 
     def _grid(self, image: Image, region: Region | None) -> Grid:
         """Of the region, or of the body where the air around it is all one to the network."""
@@ -181,6 +208,7 @@ class Engine:
 
     def _attempt(self, run: _Run, plan: Plan, device: torch.device, precision: str) -> tuple[LabelMap, Plan, Runner]:
         timer, progress = run.timer, _Progress(run.timer)
+        run.confidence = Confidence(self.manifest.classes)
         with timer.phase("prepare"):
             volume = prepare_tensor(run.image, run.grid, self.manifest.normalization, device)
         with timer.phase("load", silent=True):
@@ -196,7 +224,13 @@ class Engine:
         )
         with timer.phase("restore", silent=True):
             labels = restore(
-                timer.within("windows", slabs), run.grid, run.region, on_slab=progress.slab, cancelled=run.cancelled
+                timer.within("windows", slabs),
+                run.grid,
+                run.region,
+                entropy=run.entropy,
+                confidence=run.confidence,
+                on_slab=progress.slab,
+                cancelled=run.cancelled,
             )
         return labels, plan, runner
 

@@ -63,7 +63,8 @@ def interpolate(rows: Tensor, shape: tuple[int, int, int], axes: Axes, places: t
         places: Target indices z, y and x, each ``[M]``.
     """
     strides = (shape[1] * shape[2], shape[2], 1)
-    index = sum(axis.lower[at] * stride for axis, at, stride in zip(axes, places, strides, strict=True))[:, None]
+    lowest = [axis.lower[at] * stride for axis, at, stride in zip(axes, places, strides, strict=True)]
+    index = (lowest[0] + lowest[1] + lowest[2])[:, None]
     weight = torch.ones(index.shape, device=rows.device)
     for axis, at, stride in zip(axes, places, strides, strict=True):
         if axis.between:

@@ -24,7 +24,7 @@ def keep_largest(labels: NDArray[np.uint8], values: Iterable[int]) -> None:
         count = int(pieces.max())
         if count > 1:
             # Slice by slice: bincount makes 64-bit copies of what it counts.
-            sizes = sum(np.bincount(plane.ravel(), minlength=count + 1) for plane in pieces)
+            sizes = np.sum([np.bincount(plane.ravel(), minlength=count + 1) for plane in pieces], axis=0)
             labels[box][(pieces != 0) & (pieces != 1 + np.argmax(sizes[1:]))] = 0
 
 

@@ -16,7 +16,7 @@ from mskd.image.geometry import LabelMap
 from mskd.inference.grid import Grid
 from mskd.inference.neighbours import Axes, interpolate, make_axis
 from mskd.inference.region import Region
-from mskd.inference.uncertainty import entropy_percent, is_certain
+from mskd.inference.uncertainty import Confidence, entropy_percent, is_certain
 
 SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 """Logits of a slab, as float32 rows."""
@@ -38,6 +38,7 @@ def restore(
     region: Region | None = None,
     *,
     entropy: NDArray[np.uint8] | None = None,
+    confidence: Confidence | None = None,
     on_slab: Callable[[int, int], None],
     cancelled: CancelCheck,
 ) -> LabelMap:
@@ -53,6 +54,7 @@ def restore(
         region: Voxels whose centre lies outside become background.
         entropy: Filled where given: zeros ``[z, y, x]`` on the source grid that become the entropy of each voxel's
             probabilities, in percent of the largest possible.
+        confidence: Told the prepared voxels of each label.
         on_slab: Told (done, total) slices.
         cancelled: Asked every few slices.
 
@@ -69,7 +71,10 @@ def restore(
     for portion in _portions(slabs, grid):
         if cancelled():
             raise Cancelled("The segmentation was cancelled; nothing was written.")
-        found, unsure = _slab(portion.logits, portion.axes, entropy is not None)
+        slab = _Slab(portion.logits)
+        if confidence is not None:
+            slab.tell(confidence, portion.fresh)
+        found, unsure = slab.restore(portion.axes, entropy is not None)
         target[portion.rows] = found.cpu().numpy()
         if doubt is not None and unsure is not None:
             doubt[portion.rows] = unsure.cpu().numpy()
@@ -84,16 +89,24 @@ def restore(
 
 @dataclass(frozen=True)
 class _Portion:
-    """Target slices ``rows``, and the source slices and axes to interpolate them from."""
+    """Target slices, and what to interpolate them from.
+
+    Args:
+        rows: The target slices.
+        logits: The source slices that they need.
+        axes: From target to source voxels.
+        fresh: The first source slice that no portion before had.
+    """
 
     rows: slice
     logits: Tensor
     axes: Axes
+    fresh: int
 
 
 def _portions(slabs: Iterable[Tensor], grid: Grid) -> Iterator[_Portion]:
     """Target slices in order, a few at a time, as soon as the source slices around them are there."""
-    depth, first, top = grid.crop_shape[0], 0, 0
+    depth, first, top, told = grid.crop_shape[0], 0, 0, 0
     held: Tensor | None = None
     for slab in slabs:
         # Apple's GPUs lack operations that are used here.
@@ -103,8 +116,11 @@ def _portions(slabs: Iterable[Tensor], grid: Grid) -> Iterator[_Portion]:
         z, y, x = (make_axis(source, side, held.device) for source, side in sides)
         rows, ready = _slab_rows(held, grid), z.ready(top + held.shape[1])
         for begin in range(first, ready, rows):
-            part, start, stop = z.part(begin, min(ready, begin + rows))
-            yield _Portion(slice(begin, min(ready, begin + rows)), held[:, start - top : stop - top], (part, y, x))
+            end = min(ready, begin + rows)
+            part, start, stop = z.part(begin, end)
+            needed = held[:, start - top : stop - top]
+            yield _Portion(slice(begin, end), needed, (part, y, x), max(0, told - start))
+            told = stop
         first = ready
         bottom = int(z.lower[ready]) if ready < depth else top + held.shape[1]
         # A copy: a view would keep the whole slab.
@@ -114,37 +130,46 @@ def _portions(slabs: Iterable[Tensor], grid: Grid) -> Iterator[_Portion]:
 def _slab_rows(logits: Tensor, grid: Grid) -> int:
     """Target slices at a time."""
     shape = grid.crop_shape
-    kind = "cuda" if logits.device.type == "cuda" else "cpu"
-    planes = SLAB_BYTES[kind] / (4 * logits.shape[0] * logits.shape[2] * logits.shape[3])
+    planes = _limit(SLAB_BYTES, logits.device) / (4 * logits.shape[0] * logits.shape[2] * logits.shape[3])
     rows = int(planes * shape[0] / grid.geometry.shape[0])
-    return max(1, min(rows, SLAB_VOXELS[kind] // (shape[1] * shape[2])))
+    return max(1, min(rows, _limit(SLAB_VOXELS, logits.device) // (shape[1] * shape[2])))
 
 
-def _slab(logits: Tensor, axes: Axes, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
-    """Labels, and entropy where it is wanted, of the target voxels of ``axes``.
+class _Slab:
+    """Some slices of the logits as rows, one a voxel, and the class that wins in each.
 
     Args:
-        logits: ``[K, z, y, x]``, the source slices that the first of ``axes`` needs.
+        logits: ``[K, z, y, x]``.
     """
-    shape = (logits.shape[1], logits.shape[2], logits.shape[3])
-    # A view where memory is channels-last already.
-    rows = logits.movedim(0, -1).reshape(-1, logits.shape[0]).float()
-    best, place = rows.max(dim=1)
-    winner = place.to(torch.uint8).view(shape)
-    certain = is_certain(rows, best).view(shape) if with_entropy else None
-    labels = _cells(winner, certain, axes)
-    for dim, axis in ((2, axes[2]), (1, axes[1]), (0, axes[0])):
-        labels = labels.index_select(dim, axis.lower)
-    unsure = torch.zeros_like(labels) if with_entropy else None
-    places = (labels == MIXED).nonzero(as_tuple=True)
-    kind = "cuda" if logits.device.type == "cuda" else "cpu"
-    for z, y, x in zip(*(torch.split(one, BORDER_VOXELS[kind]) for one in places), strict=True):
-        values = interpolate(rows, shape, axes, (z, y, x))
-        best, place = values.max(dim=1)
-        labels[z, y, x] = place.to(torch.uint8)
-        if unsure is not None:
-            unsure[z, y, x] = entropy_percent(values, best)
-    return labels, unsure
+
+    def __init__(self, logits: Tensor) -> None:
+        self.shape = (logits.shape[1], logits.shape[2], logits.shape[3])
+        # A view where memory is channels-last already.
+        self.rows = logits.movedim(0, -1).reshape(-1, logits.shape[0]).float()
+        self.best, place = self.rows.max(dim=1)
+        self.winner = place.to(torch.uint8)
+
+    def tell(self, confidence: Confidence, first: int) -> None:
+        """Count the voxels from slice ``first`` on."""
+        start = first * self.shape[1] * self.shape[2]
+        confidence.add(self.rows[start:], self.best[start:], self.winner[start:])
+
+    def restore(self, axes: Axes, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+        """Labels of the target voxels of ``axes``, and entropy where it is wanted."""
+        certain = is_certain(self.rows, self.best).view(self.shape) if with_entropy else None
+        labels = _cells(self.winner.view(self.shape), certain, axes)
+        for dim, axis in ((2, axes[2]), (1, axes[1]), (0, axes[0])):
+            labels = labels.index_select(dim, axis.lower)
+        unsure = torch.zeros_like(labels) if with_entropy else None
+        places = (labels == MIXED).nonzero(as_tuple=True)
+        step = _limit(BORDER_VOXELS, labels.device)
+        for z, y, x in zip(*(torch.split(one, step) for one in places), strict=True):
+            values = interpolate(self.rows, self.shape, axes, (z, y, x))
+            best, place = values.max(dim=1)
+            labels[z, y, x] = place.to(torch.uint8)
+            if unsure is not None:
+                unsure[z, y, x] = entropy_percent(values, best)
+        return labels, unsure
 
 
 def _cells(winner: Tensor, certain: Tensor | None, axes: Axes) -> Tensor:
@@ -162,3 +187,7 @@ def _cells(winner: Tensor, certain: Tensor | None, axes: Axes) -> Tensor:
             lowest = torch.minimum(lowest.narrow(dim, 0, axis.cells), lowest.narrow(dim, 1, axis.cells))
             highest = torch.maximum(highest.narrow(dim, 0, axis.cells), highest.narrow(dim, 1, axis.cells))
     return torch.where(lowest == highest, lowest, MIXED)
+
+
+def _limit(limits: dict[str, int], device: torch.device) -> int:
+    return limits["cuda" if device.type == "cuda" else "cpu"]

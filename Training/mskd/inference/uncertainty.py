@@ -11,9 +11,6 @@ from torch import Tensor
 CERTAIN_PERCENT = 0.5
 """Entropy that rounds to 0 percent."""
 
-MOST_SAMPLES = 20_000
-"""Voxels of a label whose probability is looked at: their mean differs from that of all by less than it is printed."""
-
 
 def entropy_percent(logits: Tensor, best: Tensor) -> Tensor:
     """Entropy of the softmax of ``[M, K]`` logits in percent of the largest possible, log K; uint8 ``[M]``.
@@ -55,22 +52,32 @@ def certain_probability(classes: int) -> float:
     return 1 - rest
 
 
-def confidences(logits: Tensor, winner: Tensor) -> dict[int, float]:
-    """Mean probability, 0 to 1, of each label over voxels where it wins; what wins nowhere is left out.
+class Confidence:
+    """Mean probability of each label over the prepared voxels where it wins, gathered slab by slab.
 
     Args:
-        logits: ``[K, *spatial]``.
-        winner: uint8 ``[*spatial]``: the label that wins. Of a large one, every so many voxels count.
+        classes: Background included.
     """
-    flat = winner.reshape(-1)
-    inside = flat.nonzero()[:, 0]
-    values = flat[inside]
-    found: dict[int, float] = {}
-    for value in range(1, logits.shape[0]):
-        own = inside[values == value]
-        if len(own):
-            own = own[:: -(-len(own) // MOST_SAMPLES)]
-            places = torch.unravel_index(own, winner.shape)
-            samples = logits[(slice(None), *places)].float()
-            found[value] = float(samples.softmax(dim=0)[value].mean())
-    return found
+
+    def __init__(self, classes: int) -> None:
+        self._sums = torch.zeros(classes, dtype=torch.float64)
+        self._counts = torch.zeros(classes, dtype=torch.float64)
+
+    def add(self, rows: Tensor, best: Tensor, winner: Tensor) -> None:
+        """Count the rows where a label wins.
+
+        Args:
+            rows: Logits ``[M, K]``.
+            best: The largest of each row, ``[M]``.
+            winner: Its class, uint8 ``[M]``.
+        """
+        inside = winner.nonzero()[:, 0]
+        own = winner[inside].long()
+        # Of the winner, exp(0) is left over the sum.
+        probability = 1 / (rows[inside] - best[inside, None]).exp_().sum(dim=1, dtype=torch.float64)
+        for total, values in ((self._sums, probability), (self._counts, torch.ones_like(probability))):
+            total += torch.zeros_like(total, device=rows.device).index_add_(0, own, values).cpu()
+
+    def mean(self, label: int) -> float | None:
+        """0 to 1; None where the label wins nowhere."""
+        return float(self._sums[label] / self._counts[label]) if self._counts[label] else None

@@ -4,11 +4,12 @@ from mskd.package.bundled import bundled_models
 from mskd.package.card import render_card
 from mskd.package.package import Package, open_package
 from mskd.package.probe import VerifyReport, verify_package
-from mskd.package.save import save_package, zip_package
+from mskd.package.save import amend_package, save_package, zip_package
 
 __all__ = [
     "Package",
     "VerifyReport",
+    "amend_package",
     "bundled_models",
     "open_package",
     "render_card",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mskd.spec import Label, Manifest, Metric, Terminology
+from mskd.spec import Label, Manifest, Metric, Terminology, TrainingData
+from mskd.spec.trainingdata import QUANTILES, Span
 
 UNITS = {"dice": "Dice", "hd95": "HD95 (mm)", "nsd": "NSD", "volume_error": "volume error (mL)"}
 
@@ -14,6 +15,7 @@ def render_card(manifest: Manifest) -> str:
         f"## Intended use\n\n{manifest.intended_use}",
         f"## Input\n\n{_input(manifest)}",
         f"## Labels\n\n{_labels(manifest.labels)}",
+        *([f"## Training images\n\n{_training_images(manifest.training_data)}"] if manifest.training_data else []),
         f"## Measured\n\n{_metrics(manifest.metrics)}",
         f"## Network\n\n{_network(manifest)}",
         f"## Provenance\n\n{_provenance(manifest)}",
@@ -40,6 +42,22 @@ def _input(manifest: Manifest) -> str:
             "Trained on windows of": " x ".join(str(side) for side in manifest.patch),
         }
     )
+
+
+def _training_images(known: TrainingData) -> str:
+    """What an image is held against before it is segmented."""
+
+    def spans(three: tuple[Span, Span, Span]) -> str:
+        return " x ".join(f"{span.low:.4g}..{span.high:.4g}" for span in three)
+
+    shares = ", ".join(f"{share:g}" for share in QUANTILES)
+    facts = {"Images": str(known.cases), "Spacing (z, y, x)": f"{spans(known.spacing)} mm"}
+    facts["Field of view (z, y, x)"] = f"{spans(known.extent)} mm"
+    facts["Tilt"] = f"up to {known.tilt:.3g} degrees"
+    for index, channel in enumerate(known.intensities, 1):
+        ranges = ", ".join(f"{span.low:.4g}..{span.high:.4g}" for span in channel)
+        facts[f"Percentiles {shares} inside the body, channel {index}"] = ranges
+    return f"The 1st and 99th percentile over images; others are segmented with a warning.\n\n{_listed(facts)}"
 
 
 def _labels(labels: tuple[Label, ...]) -> str:

@@ -31,7 +31,7 @@ def parse_manifest(text: bytes, *, source: str) -> Manifest:
     if not isinstance(data, dict):
         raise PackageError(f"{source}: holds a {type(data).__name__}, not a model description; get the package again.")
     _known_schema(data.get("schema_version"), source)
-    manifest = validate(Manifest, data, source=source, error=PackageError)
+    manifest = validate(Manifest, data, source=_with_age(source, data), error=PackageError)
     _known_files(manifest, source)
     return manifest
 
@@ -66,6 +66,14 @@ def _known_schema(version: object, source: str) -> None:
             f"{source}: has schema version {version}, and this program reads {SCHEMA_VERSION}; "
             "update the program, or get the package in a matching version."
         )
+
+
+def _with_age(source: str, data: dict[str, Any]) -> str:
+    """The source, and the reason for keys that are not known."""
+    minor = int(data["schema_version"].split(".")[1])
+    if minor <= int(SCHEMA_VERSION.split(".")[1]):
+        return source
+    return f"{source} (schema {data['schema_version']}; update the program, which knows {SCHEMA_VERSION})"
 
 
 def _known_files(manifest: Manifest, source: str) -> None:

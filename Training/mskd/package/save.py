@@ -45,6 +45,25 @@ def save_package(
         PROBE: pack_tensors(make_probe(manifest, copy.deepcopy(network).cpu().eval())),
         CARD: render_card(manifest).encode(),
     }
+    return _write(target, manifest, files)
+
+
+def amend_package(package: Package, manifest: Manifest) -> Package:
+    """Say something else of the same weights: rewrite the manifest and the card of a package folder.
+
+    Raises:
+        SettingsError: it is a zip file. PackageError: the manifest does not fit the weights.
+        InputError: the disk is full or not writable.
+    """
+    if not package.path.is_dir():
+        raise SettingsError(f"{package.path} is a packed model; unpack it first.")
+    check_network(manifest, source=str(package.path))
+    files = {name: package.files[name] for name in package.manifest.files}
+    return _write(package.path, manifest, {**files, CARD: render_card(manifest).encode()})
+
+
+def _write(target: Path, manifest: Manifest, files: dict[str, bytes]) -> Package:
+    """All files and the manifest that lists them: as a whole or not at all."""
     complete = manifest.model_copy(update={"files": {name: digest(data) for name, data in files.items()}})
     files[MANIFEST] = manifest_text(complete)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")

@@ -12,6 +12,7 @@ from mskd.spec.model import (
     Normalization,
     Provenance,
 )
+from mskd.spec.trainingdata import ImageFacts, TrainingData
 
 __all__ = [
     "IGNORE",
@@ -19,6 +20,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Channel",
     "Code",
+    "ImageFacts",
     "Label",
     "Manifest",
     "Metric",
@@ -27,6 +29,7 @@ __all__ = [
     "Provenance",
     "Strict",
     "Terminology",
+    "TrainingData",
     "validate",
     "validate_draft",
 ]

@@ -8,8 +8,10 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mskd.spec.base import Strict
 from mskd.spec.labels import Label
+from mskd.spec.trainingdata import TrainingData
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+"""The minor number grows with each optional key: an older program refuses the key, a newer one needs none of them."""
 MOST_CHANNELS = 16
 
 Positive = Annotated[float, Field(gt=0, le=1e4)]
@@ -104,6 +106,8 @@ class Manifest(Strict):
     ``spacing`` and ``patch`` are in array order: (z, y, x), mm and voxels; a 2D model has a 2-item patch (y, x) and
     takes each z slice alone. A ``spacing`` item of ``None`` keeps the image's own spacing along that axis.
     ``orientation`` names the direction in which x, y and z grow: ``LPS`` is an identity direction matrix in ITK.
+    After the network, labels in ``largest_component`` keep their largest piece, and those in ``fill_holes`` the
+    background that they enclose. ``training_data`` is what an image is held against before it is segmented.
     ``files`` maps each other file of the package to its SHA-256.
     """
 
@@ -120,6 +124,8 @@ class Manifest(Strict):
     patch: Patch
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=255)]
     largest_component: tuple[str, ...] = ()
+    fill_holes: tuple[str, ...] = ()
+    training_data: TrainingData | None = None
     provenance: Provenance
     metrics: tuple[Metric, ...] = ()
     licence: Text
@@ -138,9 +144,17 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _known_components(self) -> Manifest:
-        unknown = set(self.largest_component) - {label.name for label in self.labels}
-        if unknown:
-            raise ValueError(f"largest_component names {sorted(unknown)}, which are not labels of this model")
+        names = {label.name for label in self.labels}
+        for key, wanted in (("largest_component", self.largest_component), ("fill_holes", self.fill_holes)):
+            if unknown := set(wanted) - names:
+                raise ValueError(f"{key} names {sorted(unknown)}, which are not labels of this model")
+        return self
+
+    @model_validator(mode="after")
+    def _facts_of_each_channel(self) -> Manifest:
+        known = self.training_data
+        if known is not None and len(known.intensities) != len(self.channels):
+            raise ValueError(f"training_data describes {len(known.intensities)} channels of {len(self.channels)}")
         return self
 
     @property

@@ -8,7 +8,8 @@ from pydantic_core import to_jsonable_python
 
 from mskd.errors import SettingsError
 from mskd.inference import environment
-from mskd.spec import Manifest, NetworkSpec, Provenance, validate
+from mskd.inference.familiar import summarise
+from mskd.spec import Manifest, NetworkSpec, Provenance, TrainingData, validate
 from mskd.teachers import Teacher
 from mskd.training.rundata import RunData
 from mskd.training.settings import Recipe
@@ -46,6 +47,8 @@ def make_manifest(
         "patch": recipe.input.patch,
         "labels": data.labels,
         "largest_component": about.largest_component,
+        "fill_holes": about.fill_holes,
+        "training_data": _training_data(data),
         "provenance": provenance,
         "metrics": result.metrics(),
         "licence": about.licence or data.dataset.licence or "unknown: ask the owner of the data",
@@ -54,6 +57,13 @@ def make_manifest(
     }
     source = f"What the package of '{recipe.name}' would say of {data.dataset.path}"
     return validate(Manifest, to_jsonable_python(fields), source=source, error=SettingsError)
+
+
+def _training_data(data: RunData) -> TrainingData | None:
+    """What the training images look like; None where a cache of prepared cases does not say it of each."""
+    facts = [case.facts for case in data.train]
+    known = [fact for fact in facts if fact is not None]
+    return summarise(known) if len(known) == len(facts) else None
 
 
 def versions() -> dict[str, str]:

@@ -228,6 +228,7 @@ class PackageSettings(Strict):
     citation: Text = ""
     intended_use: Text = "Research only. Not a medical device."
     largest_component: tuple[str, ...] = ()
+    fill_holes: tuple[str, ...] = ()
 
 
 class Recipe(Strict):
