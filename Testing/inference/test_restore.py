@@ -61,7 +61,7 @@ def on_source(values: torch.Tensor, grid: object) -> np.ndarray:
 
 
 def run(logits: torch.Tensor, grid: object, **more: object) -> np.ndarray:
-    return restore(logits, grid, on_slab=lambda done, total: None, cancelled=never, **more).array
+    return restore([logits], grid, on_slab=lambda done, total: None, cancelled=never, **more).array
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (2.0, None, 0.7)])
