@@ -1,4 +1,4 @@
-"""The engine's benchmark: its arithmetic, its aims, its page, and, where the peers are installed, all of it on a crop."""
+"""The engine's benchmark: its arithmetic, aims and page; with the peers installed, all of it on a crop."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def found() -> dict[str, Any]:
             row("nnunet-student light", 100.0, 4000.0, "nnunet-student"),
             {**row("monai light", 0.0, 0.0, "monai"), "failed": {"code": -9, "said": ""}} | {"seconds": None},
         ],
-        "roofline": {"chest: mskd light auto": {"gflops": 1, "gflops_per_second": 1, "seconds": 1, "times_roofline": 2.0}},
+        "roofline": {
+            "chest: mskd light auto": {"gflops": 1, "gflops_per_second": 1, "seconds": 1, "times_roofline": 2.0}
+        },
         "guard": {
             "model": "m 1.0.0",
             "images": 2,
@@ -88,8 +90,13 @@ def test_windows_that_are_not_computed_are_counted_with_the_median(load: Any, mo
     # Windows of 9 s (it warms up) and 2 s, whose copy takes 1 s as do those of the two that are not computed.
     ticks = iter([0, 9, 10, 12, 13, 20, 21, 30, 31])
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    calls = []
-    predictor = SimpleNamespace(_internal_maybe_mirror_and_predict=lambda window: calls.append(1) or window + len(calls))
+    calls: list[int] = []
+
+    def forward(window: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return window + len(calls)
+
+    predictor = SimpleNamespace(_internal_maybe_mirror_and_predict=forward)
     windows = module.Windows(predictor, limit=2)
     inputs = [torch.zeros(1) for _ in range(4)]
     outputs = [predictor._internal_maybe_mirror_and_predict(window) for window in inputs]
@@ -97,7 +104,12 @@ def test_windows_that_are_not_computed_are_counted_with_the_median(load: Any, mo
     assert [float(logits) for logits in outputs] == [1.0, 2.0, 2.0, 2.0]
     assert outputs[2] is not outputs[3], "the predictor weighs what it gets in place"
     added = windows.extrapolated()
-    assert added == {"windows_computed": 2, "windows_total": 4, "seconds_per_window": 2.0, "seconds_added": 2 * 2.0 - 3.0}
+    assert added == {
+        "windows_computed": 2,
+        "windows_total": 4,
+        "seconds_per_window": 2.0,
+        "seconds_added": 2 * 2.0 - 3.0,
+    }
 
 
 def test_all_windows_computed_means_nothing_is_extrapolated(load: Any) -> None:
@@ -123,7 +135,7 @@ def test_a_childs_peak_is_its_own(tmp_path: Path) -> None:
     said = subprocess.run([*line, *codes], env={"PYTHONPATH": str(HERE)}, capture_output=True, check=True).stdout
     (small, first), (large, second), (_, third), words = json.loads(said)
     assert (first, second, third, words) == (0, 0, 3, "why")
-    assert 190 < large - small < 300
+    assert 180 < large - small < 300
 
 
 def test_what_starts_the_children_stays_small() -> None:
@@ -232,12 +244,13 @@ def test_the_benchmark_runs_on_a_crop(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     array = np.kron(rng.normal(0, 300, (5, 5, 5)), np.ones((8, 8, 8))) + rng.normal(0, 20, (40, 40, 40))
     image = sitk.GetImageFromArray(array.astype(np.int16))
-    image.SetSpacing((1.0, 1.0, 1.2))
+    image.SetSpacing((2.0, 2.0, 2.5))
     sitk.WriteImage(image, str(tmp_path / "volumes/body_ct_3mm.nii.gz"))
     output = tmp_path / "engine.json"
     line = [sys.executable, str(HERE / "engine.py"), "--data", str(tmp_path), "--output", str(output)]
+    peers = ("nnunet", "nnunet-student", "monai")
     done = subprocess.run(
-        [*line, "--rounds", "1", "--windows", "1", "--threads", "1", "--quick"],
+        [*line, "--quick", "--rounds", "1", "--windows", "1", "--threads", "1", "--peers", *peers],
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -246,7 +259,14 @@ def test_the_benchmark_runs_on_a_crop(tmp_path: Path) -> None:
     found = json.loads(output.read_text(encoding="utf-8"))
     rows = {row["contender"]: row for row in found["summary"]}
     assert not [row for row in rows.values() if "failed" in row]
-    assert {"mskd light auto", "mskd strided auto", "nnunet", "nnunet tuned", "monai light", "monai-nearest light"} <= rows.keys()
+    assert {
+        "mskd light auto",
+        "mskd strided auto",
+        "nnunet",
+        "nnunet tuned",
+        "monai light",
+        "monai-nearest light",
+    } <= rows.keys()
     assert rows["nnunet"]["extrapolated"]["windows_computed"] == 1
     assert all(row["seconds"]["network"] > 0 and row["peak_mb"] > 50 for row in rows.values())
     assert found["roofline"]["crop: mskd light auto"]["gflops"] > 0

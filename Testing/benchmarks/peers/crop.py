@@ -1,6 +1,6 @@
 """Cuts a cube out of the middle of an image.
 
-    python -m peers.crop IMAGE OUTPUT --side 40
+python -m peers.crop IMAGE OUTPUT --side 40
 """
 
 from __future__ import annotations
