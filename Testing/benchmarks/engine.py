@@ -3,12 +3,11 @@
     python Testing/benchmarks/engine.py --data FOLDER --output Testing/benchmarks/results/speed/engine.json
     python Testing/benchmarks/engine_report.py            writes docs/engine-benchmark.md and its chart from that file
 
-FOLDER holds the images named in ``IMAGES``; what is not there is left out. nnunetv2 and monai must be installed; run it on
-a machine that does nothing else. Every contender is a process of its own, started anew in every round, in turning order;
-a round before the counted ones lets the engine measure its backends and the system fill its file cache. ``--quick`` runs
-all of it on one small crop, to see that it works. The JSON is written after every run: a benchmark that is cut short
-keeps what it has.
-"""
+FOLDER holds the images named in ``IMAGES``; what is not there is left out. nnunetv2 and monai must be installed; run
+it on a machine that does nothing else. Every contender is a process of its own, started anew in every round, in
+turning order; a round before the counted ones lets the engine measure its backends and the system fill its file
+cache. ``--quick`` runs all of it on one small crop, to see that it works. The JSON is written after every run: a
+benchmark that is cut short keeps what it has."""
 
 from __future__ import annotations
 

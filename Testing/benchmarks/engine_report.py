@@ -21,27 +21,27 @@ PHASES = ("read", "prepare", "network", "restore", "write", "other")
 NOTHING = "No measurement is committed yet."
 HEAD = """# The engine beside nnU-Net and MONAI
 
-Written by `Testing/benchmarks/engine_report.py` from `Testing/benchmarks/results/speed/engine.json`; how it was measured:
-`Testing/benchmarks/engine.py`.
-"""
+Written by `Testing/benchmarks/engine_report.py` from `Testing/benchmarks/results/speed/engine.json`; how it was
+measured: `Testing/benchmarks/engine.py`."""
 HOW = """## What is compared
 
-From an image file to a labels file on the image's own grid, on the processor alone, medians over rounds in turning order,
-each run in a process of its own. Seconds are wall-clock, without the start of the process and the loading of the model;
-memory is the process's largest resident size, everything included.
+From an image file to a labels file on the image's own grid, on the processor alone, medians over rounds in turning
+order, each run in a process of its own. Seconds are wall-clock, without the start of the process and the loading of
+the model; memory is the process's largest resident size, everything included.
 
 - **mskd**: `mskd segment`; `auto` is the engine's own choice of backend.
-- **nnunet**: nnU-Net's default network for its default patch (from its own planner, random weights) in its own predictor:
-  half-overlapping windows, Gaussian weights, no mirroring, its own preprocessing, resampling and export, in one process.
+- **nnunet**: nnU-Net's default network for its default patch (from its own planner, random weights) in its own
+  predictor: half-overlapping windows, Gaussian weights, no mirroring, its own preprocessing, resampling and export,
+  in one process.
 - **nnunet-student**: the same predictor around our student, with the student's patch.
-- **monai**: `SlidingWindowInfererAdapt` around our student, with MONAI's loading, resampling and `Invertd` of the logits;
-  **monai-nearest** inverts labels instead, which is quicker and coarser at borders.
-- **tuned**: with `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` so that glibc keeps freed memory. The engine sees to
-  that by itself.
+- **monai**: `SlidingWindowInfererAdapt` around our student, with MONAI's loading, resampling and `Invertd` of the
+  logits; **monai-nearest** inverts labels instead, which is quicker and coarser at borders.
+- **tuned**: with `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` so that glibc keeps freed memory. The engine
+  sees to that by itself.
 
-The CT students (0.16 million weights, depthwise; `strided` halves the resolution in its stem) have seeded random features and
-a last layer fitted to one image: they are there to be timed. Roofline: the plan's floating-point operations at the speed of
-this machine's float32 matrix product."""
+The CT students (0.16 million weights, depthwise; `strided` halves the resolution in its stem) have seeded random
+features and a last layer fitted to one image: they are there to be timed. Roofline: the plan's floating-point
+operations at the speed of this machine's float32 matrix product."""
 
 
 def render(found: Found | None) -> str:
@@ -93,9 +93,10 @@ def _table(found: Found, image: str) -> str:
 
 def _note(row: Found) -> str:
     added = row["extrapolated"]
+    counts = f"{added['windows_computed']} of {added['windows_total']} windows were computed"
     return (
-        f"\\* {row['contender']}: extrapolated. {added['windows_computed']} of {added['windows_total']} windows were computed, "
-        f"the rest counted with their median of {added['seconds_per_window']:.2f} s; all else was measured in full."
+        f"\\* {row['contender']}: extrapolated. {counts}, the rest counted with their median of "
+        f"{added['seconds_per_window']:.2f} s; all else was measured in full."
     )
 
 
@@ -131,11 +132,10 @@ def _guard(found: Found) -> str:
     entry = found.get("guard")
     if not entry:
         return ""
-    return (
-        f"## Accuracy\n\n{entry['model']} on {entry['images']} images: mean Dice {entry['mean_dice']:.4f}, least "
-        f"{entry['least_dice']:.4f}, between the engine ({entry['backend']}, {entry['whole_volumes']} whole volumes) and plain "
-        "float32 windows of half overlap."
-    )
+    dice = f"mean Dice {entry['mean_dice']:.4f}, least {entry['least_dice']:.4f}"
+    engine = f"the engine ({entry['backend']}, {entry['whole_volumes']} whole volumes)"
+    about = f"{entry['model']} on {entry['images']} images: {dice}, between {engine}"
+    return f"## Accuracy\n\n{about} and plain float32 windows of half overlap."
 
 
 def markdown_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -181,11 +181,8 @@ def _panel(panel: Any, rows: list[Found], image: str) -> None:
     totals = [row["seconds"]["total"] for row in rows]
     colours = ["#0b6e4f" if row["kind"] == "mskd" else "#8a8f98" for row in rows]
     bars = panel.barh(names, totals, color=colours)
-    panel.bar_label(
-        bars,
-        [f"{total:.2f} s, {row['peak_mb'] / 1000:.1f} GB" for total, row in zip(totals, rows, strict=True)],
-        padding=4,
-    )
+    texts = [f"{total:.2f} s, {row['peak_mb'] / 1000:.1f} GB" for total, row in zip(totals, rows, strict=True)]
+    panel.bar_label(bars, texts, padding=4)
     panel.set_xscale("log")
     panel.margins(x=0.3)
     panel.set_xlabel("seconds from file to labels file (logarithmic)")

@@ -1,4 +1,4 @@
-"""Latency on a GPU, from image file to labels file with the model loaded: seconds by phase and the device's peak memory.
+"""Latency on a GPU, from image file to labels file, model loaded: seconds by phase and the peak memory of the device.
 
     python Testing/gpu/benchmark.py chest_ct_1mm.nii.gz --output Testing/benchmarks/results/speed/gpu.json
 

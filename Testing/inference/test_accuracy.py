@@ -36,7 +36,7 @@ def test_crops_like_those_it_was_trained_on(guard: ModuleType, bundled: Path, re
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the bundled network gives other labels for a whole volume larger than its patch than for windows",
+    reason="a whole volume beyond its patch gets other labels from the bundled network than windows do",
 )
 def test_a_field_larger_than_its_patch(
     guard: ModuleType, bundled: Path, real_data_folder: Path, tmp_path: Path

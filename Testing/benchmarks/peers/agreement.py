@@ -23,10 +23,8 @@ def main(result: str, *named: str) -> None:
         {"between": [first, second], "equal": float(np.mean(arrays[first] == arrays[second]))}
         for first, second in combinations(arrays, 2)
     ]
-    labels = {
-        name: int(np.count_nonzero(np.bincount(array.ravel().astype(np.int64)))) for name, array in arrays.items()
-    }
-    Path(result).write_text(json.dumps({"shares": shares, "labels_seen": labels}), encoding="utf-8")
+    seen = {name: len(np.unique(array)) for name, array in arrays.items()}
+    Path(result).write_text(json.dumps({"shares": shares, "labels_seen": seen}), encoding="utf-8")
 
 
 if __name__ == "__main__":

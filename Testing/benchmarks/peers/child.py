@@ -26,9 +26,8 @@ class Ended:
 
 def environment(threads: int, cache: Path, *, tuned: bool = False) -> dict[str, str]:
     """What a child sees: this checkout's code, the number of threads, and glibc's settings only where wanted."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", "LD_PRELOAD"))
-    }
+    foreign = ("MALLOC_", "GLIBC_", "LD_PRELOAD")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {
         "PYTHONPATH": os.pathsep.join([str(ROOT / "Training"), str(BENCHMARKS)]),
         "OMP_NUM_THREADS": str(threads),

@@ -1,11 +1,10 @@
-"""Whether speed cost accuracy: the engine's labels against those of plain windows, on images that the model was made for.
+"""Whether speed cost accuracy: the engine's labels against those of plain windows, on images made for the model.
 
     python -m peers.guard PACKAGE IMAGE... --result JSON
 
-Plain is what the model was validated with, and written with other people's code: float32, MONAI's sliding window of the
-package's patch (or the image, along axes where that is smaller), half overlapping, Gaussian weights, the logits interpolated
-to the image's grid as a whole.
-"""
+Plain is what the model was validated with, and written with other people's code: float32, MONAI's sliding window of
+the package's patch (or the image, along axes where that is smaller), half overlapping, Gaussian weights, the logits
+interpolated to the image's grid as a whole."""
 
 from __future__ import annotations
 

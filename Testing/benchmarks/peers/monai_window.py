@@ -3,8 +3,8 @@
     python -m peers.monai_window IMAGE --package PACKAGE --output FILE --result JSON [--nearest]
 
 The logits go back to the image's grid by ``Invertd`` and are interpolated there, then the largest wins, as in MONAI's
-bundles for CT. ``--nearest`` takes the largest first and inverts labels: quicker, smaller, and coarser at the borders.
-"""
+bundles for CT. ``--nearest`` takes the largest first and inverts labels: quicker, smaller, and coarser at the
+borders."""
 
 from __future__ import annotations
 

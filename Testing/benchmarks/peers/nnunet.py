@@ -3,12 +3,12 @@
     python -m peers.nnunet plan FOLDER --package PACKAGE --shape 200 200 200     a model folder, random weights
     python -m peers.nnunet run IMAGE --model FOLDER --output FILE --result JSON [--windows N] [--student PACKAGE]
 
-``plan`` lets nnU-Net's planner choose network and patch for images of that median shape at the package's spacing, channel
-and number of labels. ``run`` goes from a file to a labels file in one process (``predict_from_files_sequential``: with one
-image nnU-Net's worker processes only add their start), without mirroring. ``--student`` puts the network of a package in
-place of nnU-Net's, with the package's patch. ``--windows N`` computes N windows and reuses the last one's logits for the
-rest; the others' network seconds are then extrapolated from the median, and all else is measured in full.
-"""
+``plan`` lets nnU-Net's planner choose network and patch for images of that median shape at the package's spacing,
+channel and number of labels. ``run`` goes from a file to a labels file in one process
+(``predict_from_files_sequential``: with one image nnU-Net's worker processes only add their start), without
+mirroring. ``--student`` puts the network of a package in place of nnU-Net's, with the package's patch. ``--windows
+N`` computes N windows and reuses the last one's logits for the rest; the others' network seconds are then
+extrapolated from the median, and all else is measured in full."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def plan(package_path: Path, shape: list[int], folder: Path, seed: int) -> None:
     manifest = open_package(package_path).manifest
     with tempfile.TemporaryDirectory() as temporary:
         raw, prepared = Path(temporary) / "raw" / DATASET, Path(temporary) / "preprocessed" / DATASET
-        os.environ |= {"nnUNet_raw": str(raw.parent), "nnUNet_preprocessed": str(prepared.parent)}
-        os.environ["nnUNet_results"] = temporary
+        folders = {"raw": raw.parent, "preprocessed": prepared.parent, "results": Path(temporary)}
+        os.environ |= {f"nnUNet_{name}": str(path) for name, path in folders.items()}
         write_raw(raw, manifest)
         prepared.mkdir(parents=True)
         (prepared / "dataset_fingerprint.json").write_text(json.dumps(fingerprint(manifest, shape)), encoding="utf-8")
@@ -153,7 +153,7 @@ def put_student_in(predictor: Any, package_path: Path) -> None:
 
 @dataclass
 class Windows:
-    """Stands between the predictor and its network: times the windows, and computes only the first ``limit`` (0: all)."""
+    """Stands between the predictor and its network: times windows, computes only the first ``limit`` (0: all)."""
 
     predictor: Any
     limit: int

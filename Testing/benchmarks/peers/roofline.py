@@ -23,7 +23,7 @@ REPEATS = 10
 
 
 def network_flops(package: Path, window: list[int]) -> int:
-    """Floating-point operations of one forward pass over a window (z, y, x); a multiplication with its addition is two."""
+    """Floating-point operations of one forward pass over a window (z, y, x); a multiply-add is two."""
     manifest = open_package(package).manifest
     with torch.device("meta"):
         network = build_network(manifest.network).eval()

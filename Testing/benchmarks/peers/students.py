@@ -2,10 +2,9 @@
 
     python -m peers.students IMAGE --output FOLDER [--patch 128] [--seed 0]
 
-Random weights alone would give one label everywhere, or noise, and what follows the network would be timed on something
-no trained network gives. So the normalisation statistics are taken from the image, and the last layer is the
-linear discriminant, on the random features, of fifteen layers of density.
-"""
+Random weights alone would give one label everywhere, or noise, and what follows the network would be timed on
+something no trained network gives. So the normalisation statistics are taken from the image, and the last layer is
+the linear discriminant, on the random features, of fifteen layers of density."""
 
 from __future__ import annotations
 
@@ -56,9 +55,11 @@ def make_manifest(name: str, patch: int) -> Manifest:
 
 
 def middle(volume: Tensor, side: int) -> Tensor:
-    """The cube ``[C, s, s, s]`` in the middle of ``[C, z, y, x]``, or as much as there is."""
-    box = [slice(max(0, (size - side) // 2), max(0, (size - side) // 2) + side) for size in volume.shape[1:]]
-    return volume[(slice(None), *box)]
+    """The cube ``[C, s, s, s]`` in the middle of ``[C, z, y, x]``."""
+    if min(volume.shape[1:]) < side:
+        raise ValueError(f"the prepared image {tuple(volume.shape[1:])} is smaller than a patch of {side}")
+    starts = [(size - side) // 2 for size in volume.shape[1:]]
+    return volume[(slice(None), *(slice(start, start + side) for start in starts))]
 
 
 def layers_of_density(crop: Tensor) -> Tensor:
