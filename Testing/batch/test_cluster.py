@@ -55,13 +55,6 @@ def test_faults_and_what_is_kept(
     folder.check("b")
 
 
-def test_a_case_that_kills_every_worker(folder: Any, make_task: Callable[..., Any], place: Place) -> None:
-    ledger = segment_folder(folder.cases(), make_task(deadly=1), place)
-    assert [outcome.exit_code for outcome in ledger.outcomes()] == [1, 0, 0, 0, 0, 0]
-    assert "died, one after the other" in ledger.outcomes()[0].error
-    folder.check("a")
-
-
 def test_cancelled(folder: Any, make_task: Callable[..., Any], place: Place) -> None:
     with pytest.raises(Cancelled, match="of 6 cases"):
         segment_folder(folder.cases(), make_task(), place, cancelled=lambda: bool(folder.state()))
@@ -80,6 +73,13 @@ def test_from_the_command_line(folder: Any, model: Any, cluster: Any, capsys: py
     folder.check()
 
 
+def test_a_case_that_kills_every_worker(folder: Any, make_task: Callable[..., Any], place: Place) -> None:
+    ledger = segment_folder(folder.cases(), make_task(deadly=1), place)
+    assert [outcome.exit_code for outcome in ledger.outcomes()] == [1, 0, 0, 0, 0, 0]
+    assert "died, one after the other" in ledger.outcomes()[0].error
+    folder.check("a")
+
+
 def test_nobody_answers(folder: Any, make_task: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("mskd.batch.cluster.CONNECT_SECONDS", 0.5)
@@ -94,8 +94,9 @@ def test_without_the_package(folder: Any, make_task: Callable[..., Any], monkeyp
         segment_folder(folder.cases(), make_task(), Place(("cpu",), scheduler="tcp://127.0.0.1:1"))
 
 
-def test_a_scheduler_that_is_lost(folder: Any, make_task: Callable[..., Any]) -> None:
+def test_a_scheduler_that_is_lost(folder: Any, make_task: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("mskd.batch.cluster.CONNECT_SECONDS", 5)
     import dask
 
     impatient = dask.config.set({"distributed.comm.timeouts.connect": "1s"})

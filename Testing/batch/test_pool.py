@@ -38,7 +38,7 @@ def test_a_case_that_kills_every_process_takes_none_along(folder: Any, make_task
     ledger = segment_folder(folder.cases(), make_task(deadly=3, faulty=5), TWO, heard.append)
     assert [outcome.exit_code for outcome in ledger.outcomes()] == [0, 0, 1, 0, 1, 0]
     assert sorted(outcome.case for outcome in heard) == list("abcdef")
-    assert "2 processes that segmented it was killed by signal 9" in ledger.outcomes()[2].error
+    assert "Each process that had it died; the last was killed by signal 9" in ledger.outcomes()[2].error
     assert begun(folder.log).count(3) == 2
     folder.check("c", "e")
 

@@ -130,6 +130,7 @@ class Pool:
 
     def _bury(self, worker: _Worker) -> None:
         """Take back the cases of a process that died, and start another in its place."""
+        worker.process.kill()  # dumb is as good as dead
         worker.process.join()
         self._workers.remove(worker)
         for case in worker.held.values():
@@ -137,7 +138,9 @@ class Pool:
             if self._deaths[case.name] < TRIES:
                 self._suspects.append(case)
             else:
-                self._tell(Outcome.failed(case.name, MSKDError(_ended(worker, f"{TRIES} processes that segmented it"))))
+                self._tell(
+                    Outcome.failed(case.name, MSKDError(_ended(worker, "Each process that had it died; the last")))
+                )
         if worker.begun:
             self._workers.append(self._start(worker.options))
         elif not self._workers:
