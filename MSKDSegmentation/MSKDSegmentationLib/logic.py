@@ -13,6 +13,7 @@ from .client import Message, WorkerClient
 from .environment import worker_command, worker_environment
 from .errors import CancelledError, SegmentationError
 from .install import install_missing, missing
+from .private_folder import sweep_stale_folders
 from .run import Outcome, Run
 from .transport import SubprocessTransport, Transport
 from .undo import UndoStep
@@ -147,6 +148,7 @@ class SegmentationLogic:
 
         try:
             if not client.alive:
+                sweep_stale_folders()
                 self._install(self._requirements, interactive)
             client.run(run.request, hear)
         except BaseException:

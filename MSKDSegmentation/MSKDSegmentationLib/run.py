@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from .catalogue import ModelEntry
 from .errors import SegmentationError
 from .placement import new_segmentation, place_beside
+from .private_folder import new_private_folder
 from .segments import check_output, write_segments
 from .undo import UndoStep
 from .volume import Grid, grid_of, region_corners, to_world_matrix, voxels
@@ -56,7 +56,7 @@ class Run:
         self._image = volume.GetImageData()
         self._image_time = self._image.GetMTime()
         box = None if region is None else self.grid.region_around(region_corners(region))
-        self._folder = Path(tempfile.mkdtemp(prefix="mskd-"))
+        self._folder = new_private_folder()
         self._output = self._folder / "out.npy"
         try:
             np.save(self._folder / "in.npy", voxels(volume), allow_pickle=False)

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mskd.inference.jobs import private_folder
+from mskd.inference.messages import Run, parse_request
+
 PLACE = {"spacing": [1.0, 1.0, 1.0], "origin": [0.0, 0.0, 0.0], "direction": [1, 0, 0, 0, 1, 0, 0, 0, 1]}
 PATIENCE = 60
 
@@ -287,11 +290,12 @@ def test_end_of_stdin_finishes_what_was_asked(root: Path, model: str, tmp_path: 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_ends_when_its_parent_is_killed(root: Path, slow_model: str, tmp_path: Path) -> None:
     # The parent holds both ends of the pipes, starts a long run, and is killed without a word.
-    parent = tmp_path / "parent.py"
+    parent, folder = tmp_path / "parent.py", tmp_path / "mskd-1-private"
+    folder.mkdir()
     parent.write_text(
         "import json, subprocess, sys, time\n"
         "worker = subprocess.Popen([sys.executable, '-m', 'mskd.inference.worker'], stdin=-1, stdout=-1)\n"
-        f"worker.stdin.write({json.dumps(request(tmp_path, slow_model, (200, 200, 200))).encode()!r} + b'\\n')\n"
+        f"worker.stdin.write({json.dumps(request(folder, slow_model, (120, 120, 120))).encode()!r} + b'\\n')\n"
         "worker.stdin.flush()\n"
         "while b'windows' not in worker.stdout.readline(): pass\n"
         "print(worker.pid, flush=True)\n"
@@ -308,7 +312,73 @@ def test_ends_when_its_parent_is_killed(root: Path, slow_model: str, tmp_path: P
     while _alive(worker) and time.monotonic() < until:
         time.sleep(0.1)
     assert not _alive(worker)
-    assert not (tmp_path / "out.npy").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["parent.py"]
+
+
+def test_only_the_folder_of_the_run_is_ever_removed(tmp_path: Path) -> None:
+    def of(source: str, target: str) -> Path | None:
+        message = {"type": "run", "id": 1, "model": "m", "geometry": PLACE, "input": source, "output": target}
+        asked = parse_request(json.dumps(message).encode())
+        assert isinstance(asked, Run)
+        return private_folder(asked)
+
+    private = tmp_path / "mskd-12-a_b1"
+    assert of(f"{private}/in.npy", f"{private}/out.npy") == private
+    assert of(f"{private}/in.npy", f"{tmp_path}/out.npy") is None
+    assert of(f"{tmp_path}/in.npy", f"{tmp_path}/out.npy") is None
+    assert of(f"{private}/deep/in.npy", f"{private}/deep/out.npy") is None
+    private.symlink_to(tmp_path)
+    assert of(f"{private}/in.npy", f"{private}/out.npy") is None
+
+
+def test_two_clients_at_once(root: Path, shared: Client, model: str, tmp_path: Path) -> None:
+    other = Client(root)
+    truth = {}
+    for client, name, shape in ((shared, "one", (30, 40, 50)), (other, "two", (9, 60, 20))):
+        (tmp_path / name).mkdir()
+        client.send(request(tmp_path / name, model, shape))
+        truth[name] = np.digitize(np.load(tmp_path / name / "in.npy"), (10.5, 20.5))
+    for client, name in ((shared, "one"), (other, "two")):
+        assert client.answer(2)["type"] == "result"
+        np.testing.assert_array_equal(np.load(tmp_path / name / "out.npy"), truth[name])
+    assert other.end() == 0
+
+
+def test_a_line_in_pieces_is_one_and_half_a_line_at_the_end_is_none(root: Path, model: str) -> None:
+    client = Client(root)
+    assert client.process.stdin
+    for piece in (b'{"type": "he', b'llo"}', b"\n", b'{"type": "describe", "id": 3, "mod'):
+        client.process.stdin.write(piece)
+        client.process.stdin.flush()
+        time.sleep(0.05)
+    assert client.next()["type"] == "ready"
+    assert client.end() == 0
+    answer = client.answer(None)
+    assert (answer["type"], answer["code"]) == ("error", "settings")
+
+
+def test_binary_noise_is_answered_and_survived(shared: Client, model: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, 200_000).astype(np.uint8).tobytes()
+    shared.send(noise)
+    shared.send({"type": "hello"})
+    while (message := shared.next())["type"] != "ready":
+        assert (message["type"], message["code"]) == ("error", "settings")
+    shared.send(request(tmp_path, model))
+    assert shared.answer(2)["type"] == "result"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_memory_does_not_grow_with_ever_new_shapes(root: Path, model: str, tmp_path: Path) -> None:
+    runs = int(os.environ.get("MSKD_SOAK", "60"))  # 200 for the long version
+    client, sizes = Client(root), []
+    shapes = np.random.default_rng(0).integers(20, 60, (runs, 3))
+    for index, shape in enumerate(shapes):
+        client.send(request(tmp_path, model, tuple(map(int, shape)), index))
+        assert client.answer(index)["type"] == "result"
+        sizes.append(int(Path(f"/proc/{client.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    assert client.end() == 0
+    # The first third meets the largest shapes; what is kept of them serves all others.
+    assert max(sizes[-runs // 3 :]) - max(sizes[: runs // 3]) < 60e6
 
 
 def _alive(process: int) -> bool:

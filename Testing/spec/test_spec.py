@@ -80,3 +80,10 @@ def test_a_name_is_registered_once() -> None:
         registry.register("one")(2)
     with pytest.raises(SettingsError, match=r"no thing 'two' \(known: one\)"):
         registry["two"]
+
+
+def test_many_faults_make_no_long_sentence() -> None:
+    data = {f"{'x' * 1000}{index}": index for index in range(500)}
+    with pytest.raises(SettingsError, match="more faults") as caught:
+        validate(Normalization, data, source="file", error=SettingsError)
+    assert len(str(caught.value)) < 4000

@@ -50,7 +50,7 @@ class Registry(Generic[Entry]):
     def __getitem__(self, name: str) -> Entry:
         self._load()
         if name not in self._entries:
-            raise SettingsError(f"There is no {self.kind} '{name}'{suggestion(name, self.names())}")
+            raise SettingsError(f"There is no {self.kind} {name!r:.80}{suggestion(name, self.names())}")
         return self._entries[name]
 
     def _load(self) -> None:

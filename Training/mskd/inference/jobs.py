@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections import OrderedDict
 from pathlib import Path
@@ -23,6 +24,7 @@ from mskd.package.manifest import MANIFEST
 from mskd.package.package import find_package
 
 WARM_ENGINES = 2
+PRIVATE_FOLDER = re.compile(r"mskd-\d+-\w+")
 
 
 class Engines:
@@ -68,6 +70,13 @@ def run_job(request: Run, engines: Engines, listen: Listener, cancelled: CancelC
         "labels": [label.model_dump(mode="json") for label in engine.manifest.labels],
         "report": result.report,
     }
+
+
+def private_folder(request: Run) -> Path | None:
+    """The folder that a client made for this run alone, by its name; None for files that lie elsewhere."""
+    folder = Path(request.input).parent
+    named = PRIVATE_FOLDER.fullmatch(folder.name) and folder == Path(request.output).parent
+    return folder if named and not folder.is_symlink() else None
 
 
 def _load(request: Run, region: Region | None) -> Image:

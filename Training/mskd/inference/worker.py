@@ -3,7 +3,7 @@
 Requests: hello, describe, run, cancel, quit (see :mod:`mskd.inference.messages`); each gets its answer, in order. A run
 sends ``event`` lines, then exactly one ``result``, ``error`` or ``cancelled``. Lines that are no request get an error
 with id null. When stdin ends, what was asked for is finished; when nobody reads the answers any more, or the parent
-process is gone, the worker ends at once.
+process is gone, the worker removes the private folder of its last run and ends at once.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from __future__ import annotations
 import os
 import queue
 import select
+import shutil
 import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from mskd.errors import Cancelled, MSKDError
 from mskd.events import Event
 from mskd.inference.environment import available_devices, give_back_memory, tune_process, versions
-from mskd.inference.jobs import Engines, run_job
+from mskd.inference.jobs import Engines, private_folder, run_job
 from mskd.inference.memory import is_out_of_memory
 from mskd.inference.messages import (
     LONGEST_LINE,
@@ -56,6 +58,7 @@ class Worker:
         self._cancelled: set[int] = set()
         self._stopping = threading.Event()
         self._engines = Engines()
+        self._folder: Path | None = None
 
     def serve(self) -> None:
         """Answer until quit, or until stdin ends and everything asked for is done."""
@@ -121,7 +124,14 @@ class Worker:
         def cancelled() -> bool:
             return self._stopping.is_set() or request.id in self._cancelled
 
+        self._folder = private_folder(request)
         return run_job(request, self._engines, listen, cancelled)
+
+    def forsake(self) -> None:
+        """Nobody is there any more: remove what the client would have removed, and end the process."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        os._exit(0)
 
     def _unexpected(self, identity: int, fault: Exception) -> None:
         """Answer a fault of the program itself; its traceback goes to stderr, where the client keeps a log."""
@@ -155,10 +165,10 @@ def abandoned(output: int, parent: int) -> bool:
     return any(state & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, state in poller.poll(0))
 
 
-def _watch(output: int, parent: int) -> None:
+def _watch(output: int, parent: int, worker: Worker) -> None:
     while not abandoned(output, parent):
         time.sleep(WATCH_SECONDS)
-    os._exit(0)
+    worker.forsake()
 
 
 def main() -> int:
@@ -168,12 +178,13 @@ def main() -> int:
     output = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    threading.Thread(target=_watch, args=(output, parent), daemon=True).start()
     with os.fdopen(output, "wb") as sink:
+        worker = Worker(sys.stdin.buffer, sink)
+        threading.Thread(target=_watch, args=(output, parent, worker), daemon=True).start()
         try:
-            Worker(sys.stdin.buffer, sink).serve()
+            worker.serve()
         except BrokenPipeError:
-            os._exit(0)
+            worker.forsake()
     return 0
 
 

@@ -123,7 +123,7 @@ def check_weights(network: SegmentationNetwork, data: bytes, *, source: str) -> 
         kind, shape = header[key]
         if shape != tuple(tensor.shape) or kind not in (FLOATS if tensor.is_floating_point() else INTEGERS):
             raise PackageError(
-                f"{source}: {key} is {kind} {shape!s:.60}; this network needs {tensor.dtype} {tuple(tensor.shape)}."
+                f"{source}: {key} is {kind:.20} {shape!s:.60}; this network needs {tensor.dtype} {tuple(tensor.shape)}."
             )
 
 

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mskd.errors import MSKDError
 
+MOST_FAULTS = 12
+LONGEST_FAULT = 300
+"""Characters: a file that means ill must not fill the screen, or a log."""
+
 
 class Strict(BaseModel):
     """An immutable record that refuses unknown keys and implicit conversions between kinds of value."""
@@ -58,10 +62,11 @@ def _build(
     except (TypeError, RecursionError) as unfit:
         raise error(f"{source}: holds values that JSON cannot express ({unfit}).") from unfit
     except ValidationError as invalid:
-        faults = [_sentence(model, fault) for fault in invalid.errors() if counts(fault)]
+        faults = [_sentence(model, fault)[:LONGEST_FAULT] for fault in invalid.errors() if counts(fault)]
         if not faults:
             raise _Incomplete from invalid
-        raise error(f"{source}: " + " ".join(faults)) from invalid
+        more = [f"There are {len(faults) - MOST_FAULTS} more faults."] if len(faults) > MOST_FAULTS else []
+        raise error(f"{source}: " + " ".join([*faults[:MOST_FAULTS], *more])) from invalid
 
 
 def _sentence(model: type[BaseModel], fault: Any) -> str:
