@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pickle
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def store(tmp_path: Path) -> ArrayStore:
 def equal(first: PreparedCase, second: PreparedCase) -> bool:
     return (
         (first.id, first.spacing, first.foreground.keys()) == (second.id, second.spacing, second.foreground.keys())
+        and first.facts == second.facts
         and np.array_equal(first.image, second.image)
         and ((first.labels is None) == (second.labels is None))
         and (first.labels is None or np.array_equal(first.labels, second.labels))
@@ -69,6 +71,19 @@ def test_stored_cases_are_those_prepared_in_memory(dataset: Dataset, store: Arra
     assert cases[3].labels is None
     assert cases[3].foreground == {}
     assert [case.id for case in cases[1:3]] == ["case_1", "case_2"]
+
+
+def test_an_entry_without_facts_of_the_image_stays_in_use(
+    dataset: Dataset, store: ArrayStore, count: list[str]
+) -> None:
+    cases = prepare_cases(dataset, dataset.cases[:1], SPEC, store)
+    assert cases[0].facts is not None
+    record = cases.cases[0].folder / "entry.json"
+    entry = json.loads(record.read_text())
+    del entry["about"]["facts"]
+    record.write_text(json.dumps(entry))
+    assert prepare_cases(dataset, dataset.cases[:1], SPEC, store)[0].facts is None
+    assert count == ["case_0"]
 
 
 def test_cases_pickle_as_paths(dataset: Dataset, store: ArrayStore) -> None:

@@ -120,6 +120,27 @@ def test_schema_versions(victim: Path, version: Any) -> None:
         assert "update the program" in sentence
 
 
+def test_a_key_of_a_newer_minor_schema_asks_for_an_update(victim: Path) -> None:
+    edit(victim, lambda data: data.update(schema_version="1.99", tomorrow=1))
+    sentence = refused(victim)
+    assert "'tomorrow'" in sentence
+    assert "update the program" in sentence
+
+
+def test_training_data_of_another_number_of_channels(victim: Path) -> None:
+    span = {"low": 1.0, "high": 2.0}
+    known = {"cases": 1, "spacing": [span] * 3, "extent": [span] * 3, "tilt": 0.0, "mirrored": [False]}
+    edit(victim, lambda data: data.update(training_data={**known, "intensities": [[span] * 3] * 3}))
+    assert "3 channels" in refused(victim)
+    edit(victim, lambda data: data.update(training_data={**known, "intensities": [[{"low": 2.0, "high": 1.0}] * 3]}))
+    assert "low must not be above high" in refused(victim)
+
+
+def test_holes_of_a_label_that_is_none(victim: Path) -> None:
+    edit(victim, lambda data: data.update(fill_holes=["nothing"]))
+    assert "fill_holes names ['nothing']" in refused(victim)
+
+
 def test_unknown_key_suggests_the_nearest(victim: Path) -> None:
     edit(victim, lambda data: data.update(licens="MIT"))
     assert "'licence'" in refused(victim)

@@ -15,7 +15,15 @@ import torch
 
 from mskd.errors import InputError, PackageError, SettingsError
 from mskd.networks import build_network
-from mskd.package import bundled_models, open_package, render_card, save_package, verify_package, zip_package
+from mskd.package import (
+    amend_package,
+    bundled_models,
+    open_package,
+    render_card,
+    save_package,
+    verify_package,
+    zip_package,
+)
 from mskd.package.weights import distinct_tensors, load_weights, pack_tensors
 from mskd.spec import Metric, NetworkSpec
 
@@ -158,6 +166,19 @@ def test_verify_notices_other_logits(threshold_package: Make, monkeypatch: pytes
         network.head.bias[0] += 0.05
     monkeypatch.setattr(type(package), "load_network", lambda self: network)
     assert not verify_package(package).passed
+
+
+def test_a_package_is_amended_around_the_same_weights(threshold_package: Make, tmp_path: Path) -> None:
+    package = threshold_package((0.5,))
+    amended = amend_package(package, package.manifest.model_copy(update={"title": "Another title"}))
+    assert amended.path == package.path
+    assert amended.fingerprint != package.fingerprint
+    assert "Another title" in amended.files["card.md"].decode()
+    kept = ("weights.safetensors", "probe.safetensors")
+    assert [amended.files[name] for name in kept] == [package.files[name] for name in kept]
+    packed = open_package(zip_package(package.path, tmp_path / "model.mskd.zip"))
+    with pytest.raises(SettingsError, match="unpack it first"):
+        amend_package(packed, packed.manifest)
 
 
 def test_card_says_what_matters(threshold_network: Make) -> None:

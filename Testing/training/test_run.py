@@ -58,6 +58,8 @@ def test_a_run_holds_exactly_what_it_promises(tiny_dataset: Path, tiny_recipe: P
     manifest = package.manifest
     assert [label.name for label in manifest.labels] == ["bright", "dark"]
     assert manifest.provenance.data_fingerprint == settings["data_fingerprint"]
+    assert manifest.training_data is not None
+    assert (manifest.training_data.cases, manifest.training_data.extent[0].high) == (6, 12.0)
     assert {(metric.label, metric.split) for metric in manifest.metrics} == {
         ("bright", "validation"),
         ("dark", "validation"),
