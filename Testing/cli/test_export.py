@@ -18,9 +18,7 @@ def run(*words: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_export(
-    threshold_package: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_export(threshold_package: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "new" / "model.pt"
     assert run("export", threshold_package().path, "--to", "torchscript", "--output", output) == 0
     assert "100 % of the labels are equal" in capsys.readouterr().out

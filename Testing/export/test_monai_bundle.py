@@ -49,7 +49,11 @@ def write_image(path: Path, size: tuple[int, int, int], seed: int = 0, **geometr
 @pytest.mark.parametrize("dim", [2, 3])
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "SAR"])
 def test_monai_gives_the_labels_of_the_engine(
-    threshold_package: Callable[..., Any], run_bundle: Callable[[Path], None], tmp_path: Path, orientation: str, dim: int
+    threshold_package: Callable[..., Any],
+    run_bundle: Callable[[Path], None],
+    tmp_path: Path,
+    orientation: str,
+    dim: int,
 ) -> None:
     package = threshold_package(THRESHOLDS, dim, orientation=orientation, largest_component=("above 3",))
     export_package(package, "monai-bundle", tmp_path / "bundle")
@@ -120,5 +124,5 @@ def test_resampled_zscored_images_agree(
     run_bundle(tmp_path / "bundle")
     theirs = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "ball_seg.nii.gz")))
     ours = Engine(package, "cpu").run(read_image(tmp_path / "images" / "ball.nii.gz")).labels.array
-    for found in (theirs, ours):
-        assert 2 * np.sum(ball & (found == 1)) / (ball.sum() + found.sum()) > 0.93
+    for found, truth, least in ((theirs, ours, 0.97), (theirs, ball, 0.85)):  # the threshold lies below half
+        assert 2 * np.sum((found == 1) & (truth == 1)) / (np.sum(found == 1) + np.sum(truth == 1)) > least

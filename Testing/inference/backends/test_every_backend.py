@@ -122,7 +122,9 @@ def test_no_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         make_backend("torch_compile", make("plain", 2), CPU)
 
 
-@pytest.mark.parametrize(("name", "package", "extra"), [("openvino", "openvino", "fast"), ("onnxruntime", "onnx", "export")])
+@pytest.mark.parametrize(
+    ("name", "package", "extra"), [("openvino", "openvino", "fast"), ("onnxruntime", "onnx", "export")]
+)
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str) -> None:
     import importlib.util
 
@@ -133,7 +135,7 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, name: str, p
 
 
 def test_wrong_device_or_precision_is_said() -> None:
-    with pytest.raises(SettingsError, match="does not know the precision 'float8' .it takes float32, bfloat16"):
+    with pytest.raises(SettingsError, match=r"does not know the precision 'float8' \(it takes float32, bfloat16"):
         make_backend("torch_eager", make("plain", 2), CPU, "float8")
     with pytest.raises(SettingsError, match="did you mean 'torch_eager'"):
         make_backend("torch_eagre", make("plain", 2), CPU)
@@ -157,7 +159,12 @@ make_backend(NAME, network, torch.device("cpu"))(torch.zeros(1, 1, 5, 5))
 def test_nothing_is_reported_and_nothing_left_at_home(root: Path, tmp_path: Path, quiet: str) -> None:
     """``openvino.convert_model`` would leave ``~/intel`` and send what it was used for."""
     pytest.importorskip(quiet)
-    environment = {**os.environ, "PYTHONPATH": str(root / "Training"), "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root / "Training"),
+        "HOME": str(tmp_path),
+        "USERPROFILE": str(tmp_path),
+    }
     for variable in ("CI", "TF_BUILD", "JENKINS_URL", "XDG_CACHE_HOME"):  # where it would keep still
         environment.pop(variable, None)
     code = QUIET.replace("NAME", repr(quiet))

@@ -87,7 +87,9 @@ def choose(
     kept = _read(place, tried)
     if kept is not None:
         return kept
-    image = _piece(sample, size) if sample is not None else torch.randn(size, generator=torch.Generator().manual_seed(0))
+    image = (
+        _piece(sample, size) if sample is not None else torch.randn(size, generator=torch.Generator().manual_seed(0))
+    )
     choice = measure(make_network, device, image.to(device), tried)
     _write(place, key, choice)
     return choice

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from inspect import signature
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,13 +89,14 @@ def to_onnx(network: SegmentationNetwork) -> bytes:
     graph = trace(network)
     axes = {0: "n", **{axis + 2: name for axis, name in enumerate(AXES[network.dim])}}
     written = io.BytesIO()
+    choice: dict[str, Any] = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
             (example(network),),
             written,
-            **({"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}),
+            **choice,
             opset_version=OPSET,
             input_names=["image"],
             output_names=["logits"],

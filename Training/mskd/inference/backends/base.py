@@ -43,9 +43,7 @@ class Backend(Protocol):
 BACKENDS: Registry[type[Backend]] = Registry("backend", "mskd.inference.backends")
 
 
-def make_backend(
-    name: str, network: SegmentationNetwork, device: torch.device, precision: str = "float32"
-) -> Backend:
+def make_backend(name: str, network: SegmentationNetwork, device: torch.device, precision: str = "float32") -> Backend:
     """The registered backend ``name`` with a network that becomes its own.
 
     Raises:

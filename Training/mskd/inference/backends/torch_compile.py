@@ -42,7 +42,9 @@ class TorchCompile(TorchEager):
     def available(cls) -> str | None:
         named = os.environ.get("CXX")
         if not any(shutil.which(name) for name in ([named] if named else COMPILERS)):
-            return f"there is no C++ compiler ({named or ', '.join(COMPILERS)}); install one, or choose another backend."
+            return (
+                f"there is no C++ compiler ({named or ', '.join(COMPILERS)}); install one, or choose another backend."
+            )
         if torch.cuda.is_available() and importlib.util.find_spec("triton") is None:
             return "the Python package 'triton' is missing; install it, or choose another backend."
         return None
@@ -50,5 +52,5 @@ class TorchCompile(TorchEager):
     def __call__(self, image: Tensor) -> Tensor:
         repeated = image.shape == self._size
         self._size = image.shape
-        self._network._forward = self._compiled if repeated else self._eager  # type: ignore[method-assign]
+        self._network._forward = self._compiled if repeated else self._eager
         return super().__call__(image)
