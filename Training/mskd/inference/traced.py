@@ -41,7 +41,8 @@ class AnySize(nn.Module):
         if self._normalises_instances:  # a single voxel at the deepest level has no deviation to divide by
             missing[-1] = missing[-1] + self.network.divisor[-1] * self._single(size)
         pad = [amount for axis in reversed(missing) for amount in (0, axis)]
-        logits = self.network._forward(F.pad(image, pad))[(..., *(slice(0, side) for side in size))]
+        box: Any = (..., *(slice(0, side) for side in size))
+        logits: Tensor = self.network._forward(F.pad(image, pad))[box]
         return logits.permute(self._order) if self._order else logits
 
     def _single(self, size: torch.Size) -> int:
@@ -95,7 +96,7 @@ def to_onnx(network: SegmentationNetwork) -> bytes:
         torch.onnx.export(
             graph,
             (example(network),),
-            written,
+            written,  # type: ignore[arg-type]
             **choice,
             opset_version=OPSET,
             input_names=["image"],
