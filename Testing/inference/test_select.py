@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,7 +46,7 @@ class Clock:
 
 
 @pytest.fixture
-def backends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, type[Scripted]]]:
+def backends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, type[Scripted]]:
     """Three scripted backends, the reference among them, that take 5, 3 and 9 ms; an empty cache."""
     BACKENDS.names()
     kinds = {
@@ -57,7 +56,7 @@ def backends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[s
     monkeypatch.setattr(BACKENDS, "_entries", kinds)
     monkeypatch.setattr(select.time, "perf_counter", lambda: Clock.now)
     monkeypatch.setenv("MSKD_CACHE", str(tmp_path / "cache"))
-    yield kinds
+    return kinds
 
 
 @pytest.fixture

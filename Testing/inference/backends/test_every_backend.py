@@ -135,7 +135,7 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, name: str, p
 
 
 def test_wrong_device_or_precision_is_said() -> None:
-    with pytest.raises(SettingsError, match="does not know the precision 'float8' .it takes float32, bfloat16"):
+    with pytest.raises(SettingsError, match=r"does not know the precision 'float8' \(it takes float32, bfloat16"):
         make_backend("torch_eager", make("plain", 2), CPU, "float8")
     with pytest.raises(SettingsError, match="did you mean 'torch_eager'"):
         make_backend("torch_eagre", make("plain", 2), CPU)

@@ -33,8 +33,8 @@ README = """
 python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir IMAGES --output_dir LABELS
 ```
 
-`IMAGES` is a folder of `.nii.gz` files, one a case{channels}. `models/model.ts` takes and gives tensors `[N, C, x, y{z}]`
-of any size.
+`IMAGES` is a folder of `.nii.gz` files, one a case{channels}. `models/model.ts` takes and gives tensors of any size,
+`[N, C, x, y{z}]`.
 """
 CHANNELS = (
     ", or for the {count} channels of one case files of one name that end in `_0000.nii.gz`, `_0001.nii.gz` and so on"
@@ -174,22 +174,17 @@ def _inferer(manifest: Manifest) -> dict[str, Any]:
 
 def _restoration(manifest: Manifest) -> list[dict[str, Any]]:
     pred = {"keys": "pred"}
+    back = {"transform": "@preprocessing", "orig_keys": "image", "nearest_interp": False, "to_tensor": True}
+    # Logits go back to the image's grid, as in the engine: labels would come back in steps.
     steps: list[dict[str, Any]] = [
+        {"_target_": "Invertd", **pred, **back},
         {"_target_": "AsDiscreted", **pred, "argmax": True},
-        {
-            "_target_": "Invertd",
-            **pred,
-            "transform": "@preprocessing",
-            "orig_keys": "image",
-            "nearest_interp": True,
-            "to_tensor": True,
-        },
     ]
     largest = [label.value for label in manifest.labels if label.name in manifest.largest_component]
     if largest:
-        steps.append(
-            {"_target_": "KeepLargestConnectedComponentd", **pred, "applied_labels": largest, "is_onehot": False}
-        )
+        # Voxels that share a face, each label by itself, as the engine has it.
+        components = {"applied_labels": largest, "is_onehot": False, "independent": True, "connectivity": 1}
+        steps.append({"_target_": "KeepLargestConnectedComponentd", **pred, **components})
     saved = {"output_dir": "@output_dir", "output_postfix": "seg", "separate_folder": False, "output_dtype": "uint8"}
     return [*steps, {"_target_": "SaveImaged", **pred, **saved, "resample": False}]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from inspect import signature
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,8 @@ class AnySize(nn.Module):
         if self._normalises_instances:  # a single voxel at the deepest level has no deviation to divide by
             missing[-1] = missing[-1] + self.network.divisor[-1] * self._single(size)
         pad = [amount for axis in reversed(missing) for amount in (0, axis)]
-        logits = self.network._forward(F.pad(image, pad))[(..., *(slice(0, side) for side in size))]
+        box: Any = (..., *(slice(0, side) for side in size))
+        logits: Tensor = self.network._forward(F.pad(image, pad))[box]
         return logits.permute(self._order) if self._order else logits
 
     def _single(self, size: torch.Size) -> int:
@@ -88,13 +90,14 @@ def to_onnx(network: SegmentationNetwork) -> bytes:
     graph = trace(network)
     axes = {0: "n", **{axis + 2: name for axis, name in enumerate(AXES[network.dim])}}
     written = io.BytesIO()
+    choice: dict[str, Any] = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
             (example(network),),
-            written,
-            **({"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}),
+            written,  # type: ignore[arg-type]
+            **choice,
             opset_version=OPSET,
             input_names=["image"],
             output_names=["logits"],
