@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mskd.export.base import FORMATS, Forward
 from mskd.export.metadata import KEY, metadata_text
+from mskd.inference.runtimes import import_onnxruntime
 from mskd.inference.traced import to_onnx
 from mskd.package import Package
 
@@ -39,10 +40,7 @@ class Onnx:
         target.write_bytes(model.SerializeToString())
 
     def load(self, target: Path) -> Forward:
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()
-        session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+        session = import_onnxruntime().InferenceSession(str(target), providers=["CPUExecutionProvider"])
 
         def forward(image: Tensor) -> Tensor:
             return torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])

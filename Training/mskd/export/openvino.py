@@ -12,6 +12,7 @@ from torch import Tensor
 from mskd.export.base import FORMATS, Forward
 from mskd.export.metadata import KEY, metadata_text
 from mskd.inference.backends.openvino import to_openvino
+from mskd.inference.runtimes import import_openvino
 from mskd.package import Package
 from mskd.package.manifest import CARD
 
@@ -32,8 +33,7 @@ class OpenVINO:
         return None
 
     def write(self, package: Package, target: Path) -> None:
-        import openvino
-
+        openvino = import_openvino()
         model = to_openvino(package.load_network())
         model.set_rt_info(metadata_text(package), KEY)
         openvino.save_model(model, target / MODEL, compress_to_fp16=False)
@@ -41,8 +41,7 @@ class OpenVINO:
         (target / CARD).write_bytes(package.files[CARD])
 
     def load(self, target: Path) -> Forward:
-        import openvino
-
+        openvino = import_openvino()
         core = openvino.Core()
         core.set_property({"ENABLE_MMAP": False})  # Windows cannot rename a folder with a mapped file in it
         compiled = core.compile_model(core.read_model(target / MODEL), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mskd.errors import SettingsError
 from mskd.inference.backends.base import BACKENDS
+from mskd.inference.runtimes import import_onnxruntime
 from mskd.inference.traced import output_channels, to_onnx
 from mskd.networks import SegmentationNetwork
 
@@ -34,9 +35,7 @@ class OnnxRuntime:
     measured: ClassVar[bool] = True
 
     def __init__(self, network: SegmentationNetwork, device: torch.device, precision: str = "float32") -> None:
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()
+        onnxruntime = import_onnxruntime()
         providers = choose_providers(device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mskd.inference.backends.base import BACKENDS
+from mskd.inference.runtimes import import_openvino
 from mskd.inference.traced import example, input_channels, output_channels, trace
 from mskd.networks import SegmentationNetwork
 
@@ -32,8 +33,7 @@ class OpenVINO:
     measured: ClassVar[bool] = True
 
     def __init__(self, network: SegmentationNetwork, device: torch.device, precision: str = "float32") -> None:
-        import openvino
-
+        openvino = import_openvino()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -68,12 +68,11 @@ def to_openvino(network: SegmentationNetwork) -> Any:
     By the frontend itself: ``openvino.convert_model`` does the same and reports it to its maker over the network,
     without having asked.
     """
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
+    frontends = import_openvino("openvino.frontend")
+    decoders = import_openvino("openvino.frontend.pytorch.ts_decoder")
     channels, any_size = input_channels(network), [-1] * network.dim
-    decoder = TorchScriptPythonDecoder(trace(network), example_input=example(network))
-    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = decoders.TorchScriptPythonDecoder(trace(network), example_input=example(network))
+    frontend = frontends.FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
     model.reshape([-1, channels, *any_size])
     model.input(0).set_names({"image"})
@@ -83,8 +82,7 @@ def to_openvino(network: SegmentationNetwork) -> Any:
 
 def detached(model: Any) -> Any:
     """A copy that owns its weights: a converted model borrows them from PyTorch's graph."""
-    import openvino
-
+    openvino = import_openvino()
     with tempfile.TemporaryDirectory(prefix="mskd-") as folder:
         place = Path(folder) / "model.xml"
         openvino.save_model(model, place, compress_to_fp16=False)
