@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,9 @@ from mskd.networks import SegmentationNetwork
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 LARGE_IMAGE = 1 << 21
 """Voxels from which the memory of a run is given back after it: the next one would count it as used."""
+
+# Its tools report their use over the network without having asked; without this package they keep still.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 @BACKENDS.register("openvino")
