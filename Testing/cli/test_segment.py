@@ -173,3 +173,29 @@ def test_interrupt_leaves_nothing(
     assert "cancelled" in done.stderr
     assert "Traceback" not in done.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a.nrrd"]
+
+
+def test_uncertainty_lies_on_the_image(tmp_path: Path, model: str) -> None:
+    write_image(tmp_path / "in.nii.gz")
+    output, doubt = tmp_path / "out.nii.gz", tmp_path / "doubt.nrrd"
+    assert run(tmp_path / "in.nii.gz", "--model", model, "--output", output, "--uncertainty", doubt) == 0
+    image, entropy = sitk.ReadImage(str(tmp_path / "in.nii.gz")), sitk.ReadImage(str(doubt))
+    assert entropy.GetSize() == image.GetSize()
+    assert entropy.GetDirection() == pytest.approx(image.GetDirection())
+    voxels, percent = sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(entropy)
+    assert 0 < percent.max() <= 100
+    # The network is least sure next to its thresholds.
+    assert percent[np.isin(voxels, (10, 11, 20, 21))].mean() > percent[np.isin(voxels, (1, 40))].mean()
+
+
+@pytest.mark.parametrize("name", ["out.nii.gz", "in.nii.gz", "doubt.seg.nrrd", "doubt.txt"])
+def test_uncertainty_goes_nowhere_else(
+    tmp_path: Path, model: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "in.nii.gz")
+    before = (tmp_path / "in.nii.gz").read_bytes()
+    words = (tmp_path / "in.nii.gz", "--model", model, "--output", tmp_path / "out.nii.gz", "--overwrite")
+    assert run(*words, "--uncertainty", tmp_path / name) == 2
+    assert name in complaint(capsys)
+    assert (tmp_path / "in.nii.gz").read_bytes() == before
+    assert not (tmp_path / "out.nii.gz").exists()

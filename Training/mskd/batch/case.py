@@ -11,7 +11,7 @@ from typing import Any
 
 from mskd.errors import Cancelled
 from mskd.events import CancelCheck, Event, Listener, never, silent
-from mskd.image import read_image, write_labels
+from mskd.image import read_image, write_labels, write_volume
 from mskd.image.geometry import Image, LabelMap
 from mskd.image.write import check_output
 from mskd.inference import Engine, Region
@@ -48,6 +48,7 @@ class Made:
     labels: LabelMap
     names: tuple[Label, ...]
     report: dict[str, Any]
+    uncertainty: Image | None = None
 
 
 def segment_image(
@@ -56,10 +57,13 @@ def segment_image(
     region: Region | None = None,
     *,
     overwrite: bool = False,
+    uncertainty: Path | None = None,
     listen: Listener = silent,
     cancelled: CancelCheck = never,
 ) -> dict[str, Any]:
     """Segment one image by itself; returns its report.
+
+    ``uncertainty`` names the volume to write the entropy of each voxel to, in percent of the largest possible.
 
     Raises:
         MSKDError: whatever stands in the way; then nothing was written.
@@ -68,8 +72,11 @@ def segment_image(
     listen(Event("read", 0, 1))
     loaded = read_case(case)
     listen(Event("read", 1, 1))
-    made = compute_case(engine, loaded, region, listen, cancelled)
-    return write_case(made, case.output, overwrite=overwrite)
+    made = compute_case(engine, loaded, region, listen, cancelled, uncertainty=uncertainty is not None)
+    report = write_case(made, case.output, overwrite=overwrite)
+    if uncertainty is not None and made.uncertainty is not None:
+        write_volume(uncertainty, made.uncertainty, overwrite=overwrite)
+    return report
 
 
 def read_case(case: Case) -> Loaded:
@@ -80,16 +87,22 @@ def read_case(case: Case) -> Loaded:
 
 
 def compute_case(
-    engine: Engine, loaded: Loaded, region: Region | None, listen: Listener, cancelled: CancelCheck
+    engine: Engine,
+    loaded: Loaded,
+    region: Region | None,
+    listen: Listener,
+    cancelled: CancelCheck,
+    *,
+    uncertainty: bool = False,
 ) -> Made:
     """The labels of an image."""
-    result = engine.run(loaded.image, region, listen, cancelled)
+    result = engine.run(loaded.image, region, listen, cancelled, uncertainty=uncertainty)
     if cancelled():
         raise Cancelled("The segmentation was cancelled; nothing was written.")
     phases = {"read": loaded.milliseconds, **result.report["milliseconds"]}
     phases["total"] = round(phases["total"] + loaded.milliseconds, 2)
     report = {**result.report, "milliseconds": phases}
-    return Made(loaded.case, result.labels, tuple(engine.manifest.labels), report)
+    return Made(loaded.case, result.labels, tuple(engine.manifest.labels), report, result.uncertainty)
 
 
 def write_case(made: Made, place: Path, *, overwrite: bool = False) -> dict[str, Any]:

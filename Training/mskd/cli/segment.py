@@ -53,6 +53,9 @@ def segment(
     roi: Annotated[
         str, typer.Option(metavar="XMIN,XMAX,YMIN,YMAX,ZMIN,ZMAX", help="Segment only this box, RAS mm as in Slicer.")
     ] = "",
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="Write how unsure the network is of each voxel, 0 to 100, to this volume.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write versions, times, memory and volumes to this JSON.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that exist; of a folder, those made otherwise.")
@@ -83,26 +86,47 @@ def segment(
     found = find_cases(inputs[0], len(package.manifest.channels)) if len(inputs) == 1 and inputs[0].is_dir() else None
     with interruptible() as cancelled:
         if found is None:
-            _segment_image(inputs, task, place, report, cancelled)
+            _segment_image(inputs, task, place, report, uncertainty, cancelled)
         else:
+            if uncertainty is not None:
+                raise SettingsError("--uncertainty is for one image, and this is a folder of cases; give one of them.")
             _segment_folder(found, task, place, file_format, report, cancelled)
 
 
-def _segment_image(inputs: list[Path], task: Task, place: Place, report: Path | None, cancelled: CancelCheck) -> None:
+def _segment_image(
+    inputs: list[Path],
+    task: Task,
+    place: Place,
+    report: Path | None,
+    uncertainty: Path | None,
+    cancelled: CancelCheck,
+) -> None:
     from mskd.batch import Case, segment_image
-    from mskd.image.write import check_output
+    from mskd.image.write import check_output, check_volume
 
     if place.processes > 1 or place.scheduler:
         raise SettingsError("Several devices, --jobs and --scheduler divide a folder of cases; this is one image.")
     check_output(task.folder, overwrite=task.overwrite)
+    if uncertainty is not None:
+        check_volume(uncertainty, overwrite=task.overwrite)
+        if uncertainty.resolve() in {path.resolve() for path in [*inputs, task.folder]}:
+            raise SettingsError(f"--uncertainty {uncertainty}: this is the input or the output too; name another file.")
     engine = task.build_engine()
     case = Case("", tuple(inputs), task.folder)
     with progress_listener() as listen:
-        written = segment_image(engine, case, task.region, overwrite=task.overwrite, listen=listen, cancelled=cancelled)
+        written = segment_image(
+            engine,
+            case,
+            task.region,
+            overwrite=task.overwrite,
+            uncertainty=uncertainty,
+            listen=listen,
+            cancelled=cancelled,
+        )
     _write_report(report, written)
     for name, volume in written["volumes_ml"].items():
         typer.echo(f"{name}: {volume:.2f} mL")
-    for sentence in written["memory_steps"]:
+    for sentence in [*written["memory_steps"], *written["warnings"]]:
         typer.echo(sentence, err=True)
     typer.echo(f"{written['output']} {_how(written)}")
 
@@ -135,7 +159,7 @@ def _tell(outcome: Outcome) -> None:
     if outcome.error:
         typer.echo(f"mskd: {outcome.case}: {outcome.error}", err=True)
     elif not outcome.kept:
-        for sentence in outcome.entry["memory_steps"]:
+        for sentence in [*outcome.entry["memory_steps"], *outcome.entry["warnings"]]:
             typer.echo(f"{outcome.case}: {sentence}", err=True)
         typer.echo(f"{outcome.case} {_how(outcome.entry)}", err=True)
 

@@ -2,6 +2,6 @@
 
 from mskd.image.geometry import Geometry, Image, LabelMap
 from mskd.image.read import read_image, read_labels
-from mskd.image.write import write_labels
+from mskd.image.write import write_labels, write_volume
 
-__all__ = ["Geometry", "Image", "LabelMap", "read_image", "read_labels", "write_labels"]
+__all__ = ["Geometry", "Image", "LabelMap", "read_image", "read_labels", "write_labels", "write_volume"]

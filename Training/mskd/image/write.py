@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from mskd.errors import InputError, SettingsError
 from mskd.files import require_writable_folder
-from mskd.image.geometry import LabelMap
+from mskd.image.geometry import Geometry, Image, LabelMap
 from mskd.image.nifti import check_nifti
 from mskd.spec import Code, Label, Terminology
 
@@ -66,13 +67,33 @@ def write_labels(path: str | Path, labels: LabelMap, names: Sequence[Label], *, 
         SettingsError: unknown suffix, or an existing path without ``overwrite``. InputError: the disk is full or the
             place is not writable; nothing is left there and an existing file is kept.
     """
-    target = Path(path)
-    check_output(target, overwrite=overwrite)
-    suffix = label_suffix(target)
-    image = _to_itk(labels)
-    if suffix == SEGMENTATION:
+    image = _to_itk(labels.array, labels.geometry)
+    if label_suffix(path) == SEGMENTATION:
         for key, value in segmentation_metadata(names, labels.array.shape).items():
             image.SetMetaData(key, value)
+    _write(Path(path), image, overwrite=overwrite)
+
+
+def write_volume(path: str | Path, volume: Image, *, overwrite: bool = False) -> None:
+    """Write the first channel of an image as :func:`write_labels` writes labels; ``.seg.nrrd`` is refused.
+
+    Raises:
+        SettingsError, InputError: as there.
+    """
+    check_volume(path, overwrite=overwrite)
+    _write(Path(path), _to_itk(volume.array[0], volume.geometry), overwrite=overwrite)
+
+
+def check_volume(path: str | Path, *, overwrite: bool) -> None:
+    """What :func:`check_output` refuses, and a segmentation file, which cannot hold a volume."""
+    if label_suffix(path) == SEGMENTATION:
+        raise SettingsError(f"{path}: a volume cannot be written as a segmentation; name a .nii.gz or .nrrd file.")
+    check_output(path, overwrite=overwrite)
+
+
+def _write(target: Path, image: sitk.Image, *, overwrite: bool) -> None:
+    check_output(target, overwrite=overwrite)
+    suffix = label_suffix(target)
     temporary = target.with_name(f".{secrets.token_hex(8)}{suffix}")
     try:
         sitk.WriteImage(image, str(temporary), useCompression=suffix != ".nii")
@@ -137,11 +158,11 @@ def _code(code: Code | None) -> str:
     return "^".join(" ".join(part.translate(str.maketrans("~^|", "   ")).split()) for part in parts)
 
 
-def _to_itk(labels: LabelMap) -> sitk.Image:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(labels.array))
-    image.SetSpacing(labels.geometry.spacing[::-1])
-    image.SetOrigin(labels.geometry.origin)
-    image.SetDirection(labels.geometry.direction)
+def _to_itk(array: NDArray, geometry: Geometry) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.direction)
     return image
 
 

@@ -52,5 +52,5 @@ class TorchCompile(TorchEager):
     def __call__(self, image: Tensor) -> Tensor:
         repeated = image.shape == self._size
         self._size = image.shape
-        self._network._forward = self._compiled if repeated else self._eager
+        self._network._forward = self._compiled if repeated else self._eager  # type: ignore[method-assign, unused-ignore]
         return super().__call__(image)
