@@ -169,7 +169,7 @@ def _timed(name: str, milliseconds: dict[str, float]) -> Iterator[None]:
 def _tell(report: dict[str, Any]) -> None:
     for name, volume in report["volumes_ml"].items():
         typer.echo(f"{name}: {volume:.2f} mL")
-    for sentence in report["memory_steps"]:
+    for sentence in [*report["memory_steps"], *report["warnings"]]:
         typer.echo(sentence, err=True)
     typer.echo(f"{report['output']} ({report['milliseconds']['total'] / 1000:.1f} s on {report['device']})")
 
