@@ -150,6 +150,7 @@ def test_a_run_ends_with_the_models_segments(panel: PanelHarness, world: SlicerS
         found = world.segment_array(segmentation, label["name"], volume)
         assert np.array_equal(found, toy_labels(image(), 3) == label["value"])
     assert panel.ui.statusLabel.text.startswith("Done in ")
+    assert panel.ui.statusLabel.text.endswith("- The image is tilted.")
     assert panel.dialogs == []
 
 
