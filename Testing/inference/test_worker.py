@@ -369,7 +369,7 @@ def test_binary_noise_is_answered_and_survived(shared: Client, model: str, tmp_p
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_memory_does_not_grow_with_ever_new_shapes(root: Path, model: str, tmp_path: Path) -> None:
-    runs = int(os.environ.get("MSKD_SOAK", "60"))  # 200 for the long version
+    runs = int(os.environ.get("MSKD_SOAK", "40"))  # 200 for the long version
     client, sizes = Client(root), []
     shapes = np.random.default_rng(0).integers(20, 60, (runs, 3))
     for index, shape in enumerate(shapes):
