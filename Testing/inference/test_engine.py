@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,7 +73,7 @@ def test_exact_labels_on_exactly_the_grid(engines: dict, name: str, dim: int, or
 @pytest.fixture
 def empty_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that holds nothing yet, so that a limit on its memory can be small."""
-    monkeypatch.setattr(mskd.inference.engine, "held_bytes", lambda device: 0)
+    monkeypatch.setattr(mskd.inference.engine, "held_bytes", lambda device: -mskd.inference.engine.RESERVE)
 
 
 @pytest.mark.usefixtures("empty_process")
@@ -293,3 +297,35 @@ def test_half_precision_and_then_the_processor(
     with pytest.raises(OutOfMemory):
         engine.run(levels(Geometry((50, 50, 50)))[0])
     assert tried == ["torch.float32"]
+
+
+LIMITED = """
+import sys
+from mskd.inference import Engine, tune_process
+from mskd.inference.memory import held_bytes, peak_bytes
+tune_process()
+import numpy as np, torch
+from mskd.image import Geometry, Image
+from mskd.package import open_package
+voxels = np.random.default_rng(0).integers(1, 41, (1, 200, 240, 240)).astype(np.int16)
+limit = held_bytes(torch.device("cpu")) + int(sys.argv[2])
+engine = Engine(open_package(sys.argv[1]), "cpu", backend="torch_eager", memory=limit)
+report = engine.run(Image(voxels, Geometry(voxels.shape[1:]))).report
+print(report["plan"]["windows"], peak_bytes(torch.device("cpu")) - limit)
+"""
+
+
+def test_a_limit_on_memory_is_kept(threshold_package: Callable[..., Any], root: Path) -> None:
+    """The peak of a process of its own, measured; without the limit this takes twice as much."""
+    arguments = {"dim": 3, "in_channels": 1, "classes": 4, "channels": [16, 16]}
+    package = threshold_package(THRESHOLDS, network=NetworkSpec(name="light_unet", arguments=arguments))
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(package.path), "1000000000"],
+        env={**os.environ, "PYTHONPATH": str(root / "Training")},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    windows, above = map(int, done.stdout.split())
+    assert windows > 1
+    assert above <= 0

@@ -82,14 +82,15 @@ def test_cancel_is_asked_before_each_window(after: int) -> None:
     assert len(ran) == after
 
 
-def test_slabs_come_as_soon_as_no_window_touches_them() -> None:
+def test_slabs_come_as_soon_as_no_window_touches_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mskd.inference.windows.SLAB_SLICES", 5)
     plan = make_plan((16, 6, 6), (8, 6, 6), (2, 0, 0))
     volume = torch.randn(1, 16, 6, 6, generator=torch.Generator().manual_seed(0))
     done: list[int] = []
     slabs = []
     for slab in stream(pointwise, volume, plan, 3, on_window=lambda count, _: done.append(count), cancelled=never):
         slabs.append((slab, done[-1]))
-    assert [(slab.shape[1], seen) for slab, seen in slabs] == [(4, 1), (4, 2), (8, 3)]
+    assert [(slab.shape[1], seen) for slab, seen in slabs] == [(4, 1), (4, 2), (5, 3), (3, 3)]
     torch.testing.assert_close(torch.cat([slab for slab, _ in slabs], dim=1), pointwise(volume[None])[0])
 
 

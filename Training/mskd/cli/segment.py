@@ -47,7 +47,10 @@ def segment(
         str, typer.Option(help="What runs the network, like torch_eager or openvino; auto measures which is fastest.")
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(help="float32, bfloat16 or float16; auto keeps float32, but on a GPU takes what is faster.")
+        str,
+        typer.Option(
+            help="float32, bfloat16 or float16; auto takes half where that is faster and labels stay the same."
+        ),
     ] = "auto",
     memory: Annotated[str, typer.Option(metavar="SIZE", help="What the process may hold at most, like 4GB.")] = "",
     roi: Annotated[

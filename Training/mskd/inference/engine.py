@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf, prod
 from typing import Any
 
@@ -20,7 +21,7 @@ from mskd.inference.environment import choose_device
 from mskd.inference.familiar import warnings
 from mskd.inference.grid import Grid, make_grid, narrowed
 from mskd.inference.memory import free_bytes, held_bytes, is_out_of_memory
-from mskd.inference.plan import Planner
+from mskd.inference.plan import COMFORTABLE, Planner
 from mskd.inference.postprocess import fill_holes, keep_largest
 from mskd.inference.preprocess import prepare_tensor
 from mskd.inference.region import Region
@@ -32,6 +33,9 @@ from mskd.inference.uncertainty import Confidence
 from mskd.inference.windows import Plan, stream
 from mskd.package import Package
 from mskd.package.weights import check_network
+
+RESERVE = 400_000_000
+"""Of a limit on memory: for what is loaded or allocated beside the plan."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ class Engine:
         package: The model.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         backend: Name of a registered way to run the network; ``auto`` takes the one measured to be the fastest here.
-        precision: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32, on CUDA also float16 where it is
-            faster and gives the same labels.
+        precision: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32, or the half precision that the device
+            has instructions for, where it is faster and gives the same labels on the image at hand.
         memory: Bytes that this process may hold at most (on a GPU: there), what it holds already included.
 
     Raises:
@@ -140,8 +144,9 @@ class Engine:
             np.zeros(image.geometry.shape, np.uint8) if uncertainty else None,
         )
         labels, plan, runner = self._descend(run)
-        keep_largest(labels.array, self._values(self.manifest.largest_component))
-        fill_holes(labels.array, self._values(self.manifest.fill_holes))
+        seen = grid.view(labels.array)  # all else is background
+        keep_largest(seen, self._values(self.manifest.largest_component))
+        fill_holes(seen, self._values(self.manifest.fill_holes))
         unsure = None if run.entropy is None else Image(run.entropy[None], image.geometry)
         report = make_report(self.package, labels, grid, region, plan, runner, run.steps, timer)
         report["confidence"] = {label.name: run.confidence.mean(label.value) for label in self.manifest.labels}
@@ -164,16 +169,21 @@ class Engine:
         """The cheapest plan that fits; then smaller windows, half precision, and the CPU, until nothing runs out."""
         shape = run.grid.geometry.shape
         for device, precision in self._rungs():
-            halved, budget, largest = precision in HALVES.values(), self._budget(device), inf
-            best = self._planner.cheapest(shape, halved=halved)
+            budget, largest, on_gpu = self._budget(device), inf, device.type == "cuda"
+            cheapest = partial(
+                self._planner.cheapest,
+                shape,
+                halved=precision in HALVES.values(),
+                batched=on_gpu,
+                comfortable=inf if on_gpu else COMFORTABLE,
+            )
+            best = cheapest()
             if best is not None and best.bytes > budget:
                 run.fall_back(
                     f"{in_words(best.plan).capitalize()} would need {in_gigabytes(best.bytes)} of "
                     f"{in_gigabytes(budget)} free on {device}."
                 )
-            while found := self._planner.cheapest(
-                shape, budget, largest=largest, halved=halved, batched=device.type == "cuda"
-            ):
+            while found := cheapest(budget, largest=largest):
                 try:
                     return self._attempt(run, found.plan, device, precision)
                 except (MemoryError, RuntimeError) as fault:
@@ -204,7 +214,7 @@ class Engine:
 
     def _budget(self, device: torch.device) -> int:
         free = free_bytes(device)
-        return free if self._memory is None else max(0, min(free, self._memory - held_bytes(device)))
+        return free if self._memory is None else max(0, min(free, self._memory - held_bytes(device) - RESERVE))
 
     def _attempt(self, run: _Run, plan: Plan, device: torch.device, precision: str) -> tuple[LabelMap, Plan, Runner]:
         timer, progress = run.timer, _Progress(run.timer)

@@ -17,6 +17,7 @@ from mskd.inference.resample import resample
 from mskd.spec import IGNORE, Normalization
 
 SMALLEST_DEVIATION = 1e-8
+CHUNK_VOXELS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,21 @@ def prepare_tensor(
     image: Image, grid: Grid, normalization: Normalization, device: torch.device | str = "cpu"
 ) -> Tensor:
     """What :func:`preprocess` does once the grid is known; the result ``[C, z, y, x]`` stays on ``device``."""
-    # A copy in any case: normalisation works in place.
-    voxels = np.array(grid.view(image.array), dtype=np.float32, order="C")
     # Apple's GPUs have no float64, which normalisation sums in.
     place = torch.device("cpu" if torch.device(device).type == "mps" else device)
-    volume = resample(torch.from_numpy(voxels).to(place), grid.geometry.shape)
+    volume = resample(_in_plane(grid.view(image.array), grid.geometry.shape[1:], place), grid.geometry.shape)
     return normalize(volume, normalization).to(device)
+
+
+def _in_plane(voxels: NDArray, sides: tuple[int, int], device: torch.device) -> Tensor:
+    """A copy as float32 ``[C, z, y, x]`` with slices of ``sides``; a few slices at a time, which fit a cache."""
+    channels, depth, height, width = voxels.shape
+    result = torch.empty(channels, depth, *sides, device=device)
+    step = max(1, CHUNK_VOXELS // (height * width))
+    for first in range(0, depth, step):
+        chunk = torch.from_numpy(np.array(voxels[:, first : first + step], dtype=np.float32, order="C")).to(device)
+        result[:, first : first + step] = resample(chunk, (chunk.shape[1], *sides))
+    return result
 
 
 def prepare_labels(labels: LabelMap, spec: InputSpec) -> NDArray[np.uint8]:

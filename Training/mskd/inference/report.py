@@ -31,7 +31,9 @@ def make_report(
     """Model, versions, device, times, memory, plan and volumes of a finished run."""
     manifest, geometry = package.manifest, labels.geometry
     # Slice by slice: bincount makes 64-bit copies of what it counts.
-    counts = np.sum([np.bincount(plane.ravel(), minlength=manifest.classes) for plane in labels.array], axis=0)
+    counts = np.sum(
+        [np.bincount(plane.ravel(), minlength=manifest.classes) for plane in grid.view(labels.array)], axis=0
+    )
     peak = peak_bytes(runner.device)
     return {
         "model": {"name": manifest.name, "version": manifest.version, "fingerprint": package.fingerprint},

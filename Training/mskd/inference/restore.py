@@ -79,6 +79,7 @@ def restore(
         if doubt is not None and unsure is not None:
             doubt[portion.rows] = unsure.cpu().numpy()
         on_slab(portion.rows.stop, depth)
+        del portion, slab  # their memory is needed for the next ones
     if region is not None:
         outside = ~region.mask(grid.oriented, grid.crop)
         target[outside] = 0
@@ -118,13 +119,13 @@ def _portions(slabs: Iterable[Tensor], grid: Grid) -> Iterator[_Portion]:
         for begin in range(first, ready, rows):
             end = min(ready, begin + rows)
             part, start, stop = z.part(begin, end)
-            needed = held[:, start - top : stop - top]
-            yield _Portion(slice(begin, end), needed, (part, y, x), max(0, told - start))
+            yield _Portion(slice(begin, end), held[:, start - top : stop - top], (part, y, x), max(0, told - start))
             told = stop
         first = ready
         bottom = int(z.lower[ready]) if ready < depth else top + held.shape[1]
         # A copy: a view would keep the whole slab.
         held, top = held[:, bottom - top :].clone(), bottom
+        del slab
 
 
 def _slab_rows(logits: Tensor, grid: Grid) -> int:

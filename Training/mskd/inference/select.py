@@ -31,8 +31,10 @@ HOPELESS = 3.0
 """A first run so many times slower than the best is not repeated: setting up rarely takes longer."""
 PATIENCE = 0.5
 """Seconds of runs after which a candidate is known well enough."""
-SAME_LABELS = {"float32": 0.999, "bfloat16": 0.99, "float16": 0.99}
+SAME_LABELS = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
 """Share of voxels that must get the label they get in PyTorch's float32."""
+ALLOWED = {"cuda": ("float32", "float16"), "cpu": ("float32", "bfloat16")}
+"""Numbers to compute with by type of device, where it has instructions for them."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ def choose(
         make_network: Gives a new copy each time.
         device: Where to compute.
         shape: ``[N, C, *spatial]`` of what is about to be run; a piece of it is measured.
-        precisions: Those that are allowed. By default float32, and on CUDA float16 too.
+        precisions: Those that are allowed, by default :data:`ALLOWED`.
         sample: A prepared image ``[N, C, *spatial]`` to measure on, of which a piece is taken; noise by default.
             Reduced precision is judged by the labels it gives here.
     """
     if precisions is None:
-        precisions = ("float32", "float16") if device.type == "cuda" else ("float32",)
+        precisions = ALLOWED.get(device.type, ("float32",))
     tried = candidates(device, precisions)
     if len(tried) == 1:
         return Choice(*tried[0], {})

@@ -53,6 +53,7 @@ class Timer:
                 except StopIteration:
                     return
             yield item
+            del item  # it may be large, and the next one is made before the name is given to that
 
     def progress(self, phase: str, done: int, total: int) -> None:
         """``done`` of ``total`` steps of a phase."""

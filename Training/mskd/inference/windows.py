@@ -19,6 +19,10 @@ SIGMA = 0.125
 """Width of the Gaussian as a share of the window's side (nnU-Net, Isensee et al. 2021)."""
 
 
+SLAB_SLICES = 16
+"""Slices of blended logits that are handed on at a time."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Windows of one size over a volume.
@@ -127,8 +131,8 @@ def stream(
     blend: _Blend | None = None
     on_window(0, total)
     for top, row in groupby(plan.starts, key=lambda start: start[0]):
-        if blend is not None and top:
-            yield blend.advance(top)
+        if blend is not None:
+            yield from blend.until(top)
         for batch in _batches(list(row), plan.batch):
             if cancelled():
                 raise Cancelled("The segmentation was cancelled; nothing was written.")
@@ -142,7 +146,7 @@ def stream(
             for start, logits in zip(batch, results, strict=True):
                 blend.add(start, logits)
     if blend is not None:
-        yield blend.advance(plan.shape[0])
+        yield from blend.until(plan.shape[0])
 
 
 class _Seen:
@@ -169,29 +173,44 @@ class _Seen:
 
 
 class _Blend:
-    """Weighted sums of the slices that the current row of windows covers."""
+    """Weighted sums of the slices that the current row of windows covers, in a ring: z lies at z modulo its depth."""
 
     def __init__(self, plan: Plan, like: Tensor) -> None:
         self._weight = importance(plan, like.device)
-        self._window = plan.window
+        self._depth = plan.window[0]
         self._top = 0
-        rows = (plan.window[0], *plan.shape[1:])
+        rows = (self._depth, *plan.shape[1:])
         self._summed = like.new_zeros((len(like), *rows))
         self._weights = like.new_zeros(rows)
 
     def add(self, start: Shape, logits: Tensor) -> None:
         """Blend in a window of the current row."""
-        box = _box((0, *start[1:]), self._window)
-        self._summed[box].addcmul_(logits, self._weight)
-        self._weights[box[1:]] += self._weight
+        _, height, width = self._weight.shape
+        plane = (slice(start[1], start[1] + height), slice(start[2], start[2] + width))
+        for ring, own in self._parts(self._depth):
+            self._summed[(slice(None), ring, *plane)].addcmul_(logits[:, own], self._weight[own])
+            self._weights[(ring, *plane)] += self._weight[own]
 
-    def advance(self, top: int) -> Tensor:
-        """The logits of the slices before ``top``, where the next row begins."""
-        done, self._top = top - self._top, top
-        logits = self._summed[:, :done].div_(self._weights[:done])
-        self._summed = torch.cat([self._summed[:, done:], torch.zeros_like(logits)], dim=1)
-        self._weights = torch.cat([self._weights[done:], torch.zeros_like(self._weights[:done])])
-        return logits
+    def until(self, top: int) -> Iterator[Tensor]:
+        """The logits of the slices before ``top``, where the next row begins, a few at a time."""
+        while self._top < top:
+            count = min(SLAB_SLICES, top - self._top)
+            logits = self._summed.new_empty((len(self._summed), count, *self._summed.shape[2:]))
+            for ring, own in self._parts(count):
+                torch.div(self._summed[:, ring], self._weights[ring], out=logits[:, own])
+                self._summed[:, ring] = 0
+                self._weights[ring] = 0
+            self._top += count
+            yield logits
+            del logits
+
+    def _parts(self, count: int) -> Iterator[tuple[slice, slice]]:
+        """The next ``count`` slices where they lie in the ring, and which of them those are."""
+        first = self._top % self._depth
+        before = min(count, self._depth - first)
+        yield slice(first, first + before), slice(0, before)
+        if count > before:
+            yield slice(0, count - before), slice(before, count)
 
 
 def _batches(windows: list[Shape], size: int) -> Iterator[list[Shape]]:

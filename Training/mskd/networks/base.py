@@ -28,6 +28,8 @@ class SegmentationNetwork(nn.Module):
     Arguments: ClassVar[type[Strict]]
     dim: int
     divisor: tuple[int, ...]
+    stem_strides: bool = False
+    """Whether the logits are computed on a coarser grid and enlarged at the end."""
 
     def _forward(self, image: Tensor) -> Tensor:
         raise NotImplementedError
