@@ -38,8 +38,11 @@ def prove(dataset: Path, dim: str, runs: Path, role: str) -> dict[str, Any]:
             mskd(arguments)
     table: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    commands = [" ".join(["mskd", *arguments]) for _, arguments in steps]
+    for folder in (dataset.parent, runs.parent):  # where they lie here is nobody's business
+        commands = [command.replace(f"{folder}/", "") for command in commands]
     table["made_by"] = {
-        "commands": ["mskd " + " ".join(arguments) for _, arguments in steps],
+        "commands": commands,
         "recipe": open_package(run / "model").manifest.provenance.recipe,
         "epochs": epochs,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, no GPU",

@@ -1,10 +1,10 @@
-"""Writes the table of measured results into README.md, between its two marks, from the committed tables.
+"""Writes the tables of measured results into README.md and Training/README.md, between two marks in each.
 
 Each ``results/GROUP.ROW.json`` is what ``mskd evaluate`` wrote; rows of one GROUP were measured on the same cases.
-A number in front of ROW (``1-teacher``) only sets the order.
+A number in front of ROW (``1-teacher``) only sets the order. ``results/planned/*.json`` come from ``planned.py``.
 
-    python Testing/benchmarks/render.py           rewrites the block
-    python Testing/benchmarks/render.py --check   fails when the block is not what the files say
+    python Testing/benchmarks/render.py           rewrites the blocks
+    python Testing/benchmarks/render.py --check   fails when a block is not what the files say
 """
 
 from __future__ import annotations
@@ -74,6 +74,30 @@ def _figure(row: dict[str, Any], label: str, metric: str, digits: int) -> str:
     return "-" if found["mean"] is None else f"{found['mean']:.{digits}f} ± {found['std']:.{digits}f}"
 
 
+def render_planned(folder: Path = RESULTS / "planned") -> str:
+    """Markdown table of the recipes that were planned, trained without editing, and measured on test cases."""
+    head = ["Data set", "Network", "Patch", "Weights", "Steps", "s/step", "Hours", "Test cases", "Dice"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * (len(head) - 3)]
+    for path in sorted(folder.glob("*.json")):
+        table = json.loads(path.read_text(encoding="utf-8"))
+        recipe, epochs = table["made_by"]["recipe"], table["made_by"]["epochs"]
+        seconds = sum(epoch["seconds_per_step"] for epoch in epochs) / len(epochs)
+        role = path.stem.partition(".")[2]
+        cells = [
+            table["dataset"]["name"],
+            f"{len(recipe['input']['patch'])}D {role}",
+            " x ".join(map(str, recipe["input"]["patch"])),
+            f"{table['model']['parameters']:,}",
+            f"{epochs[-1]['step']:,}",
+            f"{seconds:.2f}",
+            f"{epochs[-1]['step'] * seconds / 3600:.2f}",
+            str(len(table["dataset"]["cases"])),
+            _figure(table, "mean", "dice", 3),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def replaced(text: str, block: str) -> str:
     """``text`` with what lies between the marks replaced.
 
@@ -88,13 +112,14 @@ def replaced(text: str, block: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    wanted = replaced(text, render())
-    if "--check" in arguments and wanted != text:
-        print("README.md does not show the committed results; run: python Testing/benchmarks/render.py")
-        return 1
-    readme.write_text(wanted, encoding="utf-8")
+    for name, block in (("README.md", render()), ("Training/README.md", render_planned())):
+        page = ROOT / name
+        text = page.read_text(encoding="utf-8")
+        wanted = replaced(text, block)
+        if "--check" in arguments and wanted != text:
+            print(f"{name} does not show the committed results; run: python Testing/benchmarks/render.py")
+            return 1
+        page.write_text(wanted, encoding="utf-8")
     return 0
 
 

@@ -262,6 +262,7 @@ def test_a_runtime_that_fails_is_left_for_pytorch(
     threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failing, "fault", RuntimeError("the runtime\nis broken"))
+    monkeypatch.setattr("mskd.inference.runners.SMALL", 0)
     monkeypatch.setattr(
         "mskd.inference.runners.choose", lambda *words, **more: Choice("failing", "float32", {"failing float32": 1.0})
     )
@@ -274,6 +275,14 @@ def test_a_runtime_that_fails_is_left_for_pytorch(
     ]
     assert result.report["backend"] == "torch_eager"
     assert engine.run(image).report["memory_steps"] == []
+
+
+def test_nothing_is_measured_for_a_small_image(
+    threshold_package: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mskd.inference.runners.choose", lambda *words, **more: pytest.fail("was measured"))
+    report = Engine(threshold_package(THRESHOLDS), "cpu").run(levels(Geometry((9, 20, 21)))[0]).report
+    assert (report["backend"], report["precision"], report["measured_ms"]) == ("torch_eager", "float32", {})
 
 
 def test_half_precision_and_then_the_processor(

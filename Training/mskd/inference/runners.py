@@ -22,6 +22,9 @@ PRECISIONS = (AUTO, "float32", "bfloat16", "float16")
 HALVES = {"cuda": "float16", "cpu": "bfloat16"}
 """The half precision to fall back to, by type of device."""
 
+SMALL = 1 << 18
+"""Voxels that PyTorch has computed before another runtime is loaded, let alone measured."""
+
 Say = Callable[[str], None]
 
 
@@ -119,6 +122,8 @@ class Runners:
         return runner
 
     def _choose(self, device: torch.device, precision: str, volume: Tensor, plan: Plan) -> Choice:
+        if plan.voxels <= SMALL:
+            return Choice(REFERENCE, _single(precision), {})
         key = (str(device), precision, str(plan.window), str(plan.batch))
         if key not in self._choices:
             flat = self._package.manifest.dim == 2

@@ -23,7 +23,7 @@ from mskd.inference.memory import is_out_of_memory
 from mskd.networks import SegmentationNetwork
 
 REFERENCE = "torch_eager"
-VOXELS = 48**3
+VOXELS = 64**3
 """Of an image to measure on: enough to tell backends apart, and less than a second of a light student."""
 RUNS = 4
 """The first ones set up; the fastest counts."""

@@ -16,8 +16,8 @@ from mskd.inference.traced import example, input_channels, output_channels, trac
 from mskd.networks import SegmentationNetwork
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-LARGE_IMAGE = 1 << 21
-"""Voxels from which the memory of a run is given back after it: the next one would count it as used."""
+LARGE_IMAGE = 1 << 23
+"""Voxels from which the memory of a run is given back after it. Windows are smaller: the next one needs it again."""
 
 
 @BACKENDS.register("openvino")
