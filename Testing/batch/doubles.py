@@ -47,7 +47,7 @@ class _Watched:
         self._options, self._engine, self._log = options, engine, Path(options.log)
         self.package, self.manifest = engine.package, engine.manifest
 
-    def run(self, image: Any, *words: Any) -> Any:
+    def run(self, image: Any, *words: Any, **more: Any) -> Any:
         name, options = int(image.array.flat[0]), self._options
         with (self._log / f"{os.getpid()}.begun").open("a") as notes:
             notes.write(f"{name}\n")
@@ -56,7 +56,7 @@ class _Watched:
             raise TypeError("no such thing")
         if name == options.deadly or (name == options.deadly_once and begun(self._log).count(name) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
-        return self._engine.run(image, *words)
+        return self._engine.run(image, *words, **more)
 
 
 def begun(log: Path) -> list[int]:

@@ -39,11 +39,11 @@ class Overlap:
             self.note("asked")
             yield case
 
-    def run(self, *words: Any) -> Any:
+    def run(self, *words: Any, **more: Any) -> Any:
         number = self.ran
         self.until(lambda: self.asked >= min(number + 2, len(self.cases)))
         self.bounds.append((self.asked - number, number - self.told))
-        result = self.engine.run(*words)
+        result = self.engine.run(*words, **more)
         self.note("ran")
         return result
 

@@ -15,7 +15,7 @@ from mskd.inference import Region
 
 def test_a_task_travels(folder: Any, model: Any) -> None:
     region = Region((0.0, 0.0, 0.0), (1.0, 2.0, 3.0))
-    task = Task(EngineOptions(str(model.path), "cpu", 1 << 30), model.fingerprint, folder.results, region)
+    task = Task(EngineOptions(str(model.path), "cpu", memory=1 << 30), model.fingerprint, folder.results, region)
     assert pickle.loads(pickle.dumps(task)) == task
 
 
@@ -29,7 +29,8 @@ def test_another_model_is_refused(folder: Any, model: Any) -> None:
 def test_an_option_added_later_may_alter_labels() -> None:
     @dataclass(frozen=True)
     class Extended(EngineOptions):
-        precision: str = "fp32"
+        tiles: str = "small"
 
-    assert EngineOptions("model", "cpu", 5).altering() == {}
-    assert Extended("model", "cpu", 5).altering() == {"precision": "fp32"}
+    usual = EngineOptions("model", "cpu", memory=5).altering()
+    assert usual == {"backend": "auto", "precision": "auto"}
+    assert Extended("model", "cpu", memory=5).altering() == {**usual, "tiles": "small"}

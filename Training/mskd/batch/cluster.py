@@ -60,8 +60,12 @@ def run_cluster(cases: Sequence[Case], task: Task, address: str, tell: Tell, can
             for case in cases
         }
         try:
-            for future in _ended(distributed.as_completed(futures, loop=client.loop), cancelled):
-                tell(_outcome(futures.pop(future), future, address))
+            ended = distributed.as_completed(futures, loop=client.loop)
+            for future in _each(ended, cancelled):
+                if future.status in ("lost", "pending"):  # with the worker that had told of it: it is done again
+                    ended.add(future)
+                else:
+                    tell(_outcome(futures.pop(future), future, address))
         finally:
             client.cancel(list(futures))
 
@@ -78,7 +82,7 @@ def segment_case(case: Case, task: Task) -> Outcome:
     return computed if isinstance(computed, Outcome) else finish(computed, task)
 
 
-def _ended(futures: Any, cancelled: CancelCheck) -> Iterator[Any]:
+def _each(futures: Any, cancelled: CancelCheck) -> Iterator[Any]:
     """Futures as they end."""
     while not futures.is_empty():
         if cancelled():

@@ -188,8 +188,9 @@ class _Blend:
         _, height, width = self._weight.shape
         plane = (slice(start[1], start[1] + height), slice(start[2], start[2] + width))
         for ring, own in self._parts(self._depth):
-            self._summed[(slice(None), ring, *plane)].addcmul_(logits[:, own], self._weight[own])
-            self._weights[(ring, *plane)] += self._weight[own]
+            box, every = (ring, *plane), (slice(None), ring, *plane)
+            self._summed[every].addcmul_(logits[:, own], self._weight[own])
+            self._weights[box] += self._weight[own]
 
     def until(self, top: int) -> Iterator[Tensor]:
         """The logits of the slices before ``top``, where the next row begins, a few at a time."""
