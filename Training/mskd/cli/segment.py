@@ -48,9 +48,7 @@ def segment(
     ] = "auto",
     precision: Annotated[
         str,
-        typer.Option(
-            help="float32, bfloat16 or float16; auto takes half where that is faster and labels stay the same."
-        ),
+        typer.Option(help="float32, bfloat16 or float16; auto keeps float32, but on a GPU takes what is faster."),
     ] = "auto",
     memory: Annotated[str, typer.Option(metavar="SIZE", help="What the process may hold at most, like 4GB.")] = "",
     roi: Annotated[

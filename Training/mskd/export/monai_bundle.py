@@ -27,7 +27,7 @@ IMAGE = {"keys": "image"}
 README = """
 ## Run
 
-`pip install monai nibabel fire`, and in this folder
+`pip install monai nibabel fire scikit-image`, and in this folder
 
 ```
 python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir IMAGES --output_dir LABELS

@@ -80,8 +80,8 @@ class Engine:
         package: The model.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         backend: Name of a registered way to run the network; ``auto`` takes the one measured to be the fastest here.
-        precision: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32, or the half precision that the device
-            has instructions for, where it is faster and gives the same labels on the image at hand.
+        precision: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32, on CUDA also float16 where it is
+            faster and gives the same labels on the image at hand.
         memory: Bytes that this process may hold at most (on a GPU: there), what it holds already included.
 
     Raises:
