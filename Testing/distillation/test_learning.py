@@ -65,7 +65,7 @@ def distil(taught, terms: dict) -> tuple[dict[str, float], dict[str, float]]:
 
 def test_mskd_alone_teaches_an_unlabelled_student(taught):
     before, after = distil(taught, {"kd": {}, "ffd": {"weight": 0.03}, "rgd": {"weight": 0.01}})
-    assert 1 - after["agreement"] < 0.3 * (1 - before["agreement"])
+    assert 1 - after["agreement"] < 0.25 * (1 - before["agreement"])
     assert all(after[name] < 0.5 * before[name] for name in ("kd", "ffd", "rgd"))
 
 

@@ -91,12 +91,11 @@ def predict(
     plan: Plan,
     dim: int,
     *,
-    air: float | None = None,
     on_window: Callable[[int, int], None],
     cancelled: CancelCheck,
 ) -> Tensor:
     """All logits ``[K, z, y, x]`` at once; arguments and errors are those of :func:`stream`."""
-    slabs = list(stream(forward, volume, plan, dim, air=air, on_window=on_window, cancelled=cancelled))
+    slabs = list(stream(forward, volume, plan, dim, on_window=on_window, cancelled=cancelled))
     return slabs[0] if len(slabs) == 1 else torch.cat(slabs, dim=1)
 
 
