@@ -9,7 +9,7 @@ from batches import make_labels, small_network
 
 from mskd.distillation import METHODS, Distillation, DistillationSettings
 
-SIDE, STEPS = 12, 60
+SIDE, STEPS = 12, 90
 
 
 def images(labels: torch.Tensor, seed: int) -> torch.Tensor:
