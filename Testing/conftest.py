@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import locale
 import resource
 import signal
 import sys
@@ -25,6 +26,14 @@ def _measurements(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSKD_CACHE", str(tmp_path_factory.mktemp("measured")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _locale() -> Iterator[None]:
+    """Writing DICOM leaves a process in the locale C, where libraries that name no encoding take text for ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture(scope="session")

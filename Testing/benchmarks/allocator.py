@@ -117,7 +117,7 @@ def run(side: int, runs: int) -> dict[str, float]:
 
     from mskd.inference.backends.torch_eager import TorchEager
     from mskd.inference.environment import give_back_memory, keep_freed_memory, use_cores
-    from mskd.inference.memory import resident_bytes
+    from mskd.inference.memory import peak_bytes, resident_bytes
     from mskd.networks import build_network
     from mskd.spec import NetworkSpec
 
@@ -136,7 +136,7 @@ def run(side: int, runs: int) -> dict[str, float]:
         spent = (time.perf_counter() - wall, time.process_time() - processor)
         rows.append((*spent, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults))
     wall, processor, faults = (statistics.median(column) for column in zip(*rows[WARM_UP:], strict=True))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    peak = (peak_bytes(torch.device("cpu")) or 0) / 1e6
     if hasattr(ctypes.CDLL(None), "malloc_trim"):
         give_back_memory()
     return {

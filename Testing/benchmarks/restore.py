@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from mskd.files import write_text
 from mskd.image import Geometry
 from mskd.inference import Grid, make_grid
 from mskd.inference.environment import device_name, keep_freed_memory, versions
+from mskd.inference.memory import peak_bytes
 from mskd.inference.restore import restore
 from mskd.inference.uncertainty import Confidence
 from mskd.spec import Normalization
@@ -181,7 +181,7 @@ def _theirs(grid: Grid, threads: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return (peak_bytes(torch.device("cpu")) or 0) / 1e6
 
 
 def _version(package: str) -> str:

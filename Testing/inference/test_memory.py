@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,6 +85,15 @@ def test_counters_are_plausible() -> None:
     assert reusable_bytes() >= 0
     peak = peak_bytes(torch.device("cpu"))
     assert peak is None or 1e7 < peak < 1e12
+
+
+def test_the_peak_is_that_of_the_process_alone(root: Path) -> None:
+    """And not that of the one that started it, which Slicer's would be for the worker."""
+    held = np.ones(1 << 27)  # 1 GB
+    script = "import torch; from mskd.inference.memory import peak_bytes; print(peak_bytes(torch.device('cpu')))"
+    environment = {**os.environ, "PYTHONPATH": str(root / "Training")}
+    peak = int(subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout)
+    assert peak < held.nbytes
 
 
 @pytest.mark.parametrize(("text", "count"), [("4GB", 4_000_000_000), (" 800 mb", 800_000_000), ("1.5TB", 1.5e12)])
