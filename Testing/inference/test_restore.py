@@ -22,11 +22,18 @@ from mskd.spec import Normalization
 TURNED = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
+@pytest.fixture(params=[-1.0, 1.0], ids=["all voxels at once", "borders alone"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of interpolating, whatever the share of borders."""
+    monkeypatch.setattr(module, "DENSE", request.param)
+
+
 def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) -> object:
     spec = SimpleNamespace(spacing=spacing, orientation="RAS", normalization=Normalization(name="none"))
     return make_grid(Geometry((15, 18, 21), (2.0, 1.5, 1.0), (1.0, 2.0, 3.0), direction), spec)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 2.0, 2.5), (None, None, None), (2.0, None, 0.7)])
 @pytest.mark.parametrize("slab", [1, 1 << 11, 1 << 22])
 @pytest.mark.parametrize("pieces", [1, 3, 100])
@@ -41,6 +48,24 @@ def test_slabs_equal_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tup
     grid.view(expected)[:] = full.argmax(0).numpy()
     assert (labels.array == expected).mean() > 0.9999
     assert labels.geometry == grid.source
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (None, None, None), (2.0, None, 0.7)])
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_coarse_logits_reach_beyond_the_last_voxel(spacing: tuple, pieces: int) -> None:
+    grid, step = grid_for(spacing), (2, 3, 4)
+    shape = grid.geometry.shape
+    logits = torch.randn(
+        4, *(-(-side // one) for side, one in zip(shape, step, strict=True)), generator=torch.Generator().manual_seed(0)
+    )
+    labels = restore(logits.chunk(pieces, dim=1), grid, step=step, on_slab=lambda *count: None, cancelled=never)
+    full = logits.double().numpy()
+    for axis, (side, one, target) in enumerate(zip(shape, step, grid.crop_shape, strict=True), start=1):
+        places = (np.arange(target) + 0.5) * side / one / target - 0.5
+        full = np.apply_along_axis(lambda row, at=places: np.interp(at, np.arange(len(row)), row), axis, full)
+    expected = on_source(torch.from_numpy(full.argmax(0)), grid)
+    assert (labels.array == expected).mean() > 0.9999
 
 
 def smooth_logits(grid: object, classes: int = 4) -> torch.Tensor:
@@ -66,6 +91,7 @@ def run(logits: torch.Tensor, grid: object, **more: object) -> np.ndarray:
 
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (2.0, None, 0.7)])
 def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.MonkeyPatch, spacing: tuple) -> None:
+    monkeypatch.setattr(module, "DENSE", 1.0)
     grid = grid_for(spacing)
     logits = smooth_logits(grid)
     interpolated = []
@@ -82,6 +108,7 @@ def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.Monke
     assert sum(interpolated) < 0.8 * labels.size
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (None, None, None)])
 def test_memory_layout_and_half_precision_do_not_matter(spacing: tuple) -> None:
     grid = grid_for(spacing)
@@ -101,6 +128,7 @@ def test_a_label_with_the_largest_value(monkeypatch: pytest.MonkeyPatch) -> None
     assert (run(logits, grid) == expected).mean() > 0.9999
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (None, None, None)])
 @pytest.mark.parametrize("slab", [1, 1 << 22])
 def test_entropy_equals_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tuple, slab: int) -> None:

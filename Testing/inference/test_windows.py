@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mskd.errors import Cancelled
 from mskd.events import never
-from mskd.inference.windows import half, importance, make_plan, predict, stream
+from mskd.inference.windows import fitted, half, importance, make_plan, predict, stream
 
 side = st.integers(1, 40)
 
@@ -92,6 +92,22 @@ def test_slabs_come_as_soon_as_no_window_touches_them(monkeypatch: pytest.Monkey
         slabs.append((slab, done[-1]))
     assert [(slab.shape[1], seen) for slab, seen in slabs] == [(4, 1), (4, 2), (5, 3), (3, 3)]
     torch.testing.assert_close(torch.cat([slab for slab, _ in slabs], dim=1), pointwise(volume[None])[0])
+
+
+@pytest.mark.parametrize("window", [(8, 8, 8), (5, 9, 100), (100, 100, 100)])
+def test_windows_of_coarse_logits_equal_the_whole(window: tuple[int, int, int]) -> None:
+    step = (1, 2, 3)
+    plan = make_plan((7, 21, 25), window, (2, 3, 3), step=step)
+    assert plan.shape == (7, 22, 27)
+    assert all(side % one == 0 for start in plan.starts for side, one in zip(start, step, strict=True))
+    volume = fitted(torch.randn(1, 7, 21, 25, generator=torch.Generator().manual_seed(0)), plan)
+    assert torch.equal(volume[..., -1], volume[..., -3])
+
+    def pooled(image: torch.Tensor) -> torch.Tensor:
+        return pointwise(torch.nn.functional.avg_pool3d(image, step))
+
+    logits = predict(pooled, volume, plan, 3, on_window=_ignore, cancelled=never)
+    torch.testing.assert_close(logits, pooled(volume[None])[0])
 
 
 @pytest.mark.parametrize("batch", [1, 4])

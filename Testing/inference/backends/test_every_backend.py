@@ -22,6 +22,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("light_unet", {}),
     "separable": ("light_unet", {"separable": True}),
     "stem that strides": ("light_unet", {"strides": STEM}),
+    "stem that strides, coarse logits": ("light_unet", {"strides": STEM}),
     "instance norm": ("light_unet", {"norm": "instance"}),
     "residual": ("residual_unet", {}),
     "residual, instance norm": ("residual_unet", {"norm": "instance"}),
@@ -44,6 +45,7 @@ def make(variant: str, dim: int) -> SegmentationNetwork:
         for size in ((2, 16, 16, 16), (2, 24, 16, 8)):
             network(torch.randn(size[0], 2, *size[1 : dim + 1]))
         network.head.weight.mul_(10)
+    network.enlarges = "coarse" not in variant
     return network.eval()
 
 

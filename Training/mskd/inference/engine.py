@@ -30,7 +30,7 @@ from mskd.inference.restore import restore
 from mskd.inference.runners import HALVES, Runner, Runners
 from mskd.inference.timer import Timer
 from mskd.inference.uncertainty import Confidence
-from mskd.inference.windows import Plan, stream
+from mskd.inference.windows import Plan, fitted, stream
 from mskd.package import Package
 from mskd.package.weights import check_network
 
@@ -220,7 +220,7 @@ class Engine:
         timer, progress = run.timer, _Progress(run.timer)
         run.confidence = Confidence(self.manifest.classes)
         with timer.phase("prepare"):
-            volume = prepare_tensor(run.image, run.grid, self.manifest.normalization, device)
+            volume = fitted(prepare_tensor(run.image, run.grid, self.manifest.normalization, device), plan)
         with timer.phase("load", silent=True):
             runner = self._runners.fastest(device, precision, volume, plan, run.fall_back)
         slabs = stream(
@@ -237,6 +237,7 @@ class Engine:
                 timer.within("windows", slabs),
                 run.grid,
                 run.region,
+                step=plan.step,
                 entropy=run.entropy,
                 confidence=run.confidence,
                 on_slab=progress.slab,

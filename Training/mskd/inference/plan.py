@@ -10,7 +10,7 @@ from math import ceil, inf, prod
 from torch import nn
 
 from mskd.inference.memory import forward_bytes
-from mskd.inference.windows import SLAB_SLICES, Plan, Shape, count_windows, make_plan
+from mskd.inference.windows import SLAB_SLICES, Plan, Shape, count_windows, divided, make_plan, smaller, times
 from mskd.networks import SegmentationNetwork
 from mskd.spec import Manifest
 
@@ -32,9 +32,6 @@ SLICES = (16, 4, 1)
 COMFORTABLE = 1 << 22
 """Voxels that a processor takes at a time: a chest CT of 13 million in six windows is computed in 0.8 times the seconds
 and with less memory than as a whole, although overlaps are computed twice."""
-
-RESIZED_COPIES = 6
-"""Copies of the logits that a runtime holds while it enlarges those of a network whose stem strides (OpenVINO)."""
 
 MOST_BATCHED = 8
 WINDOW_DEPENDENT = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
@@ -69,12 +66,16 @@ class Planner:
 
     Args:
         manifest: Of the model.
-        sketch: Its network on the meta device, so that an estimate computes and allocates nothing.
+        sketch: Its network on the meta device, so that an estimate computes and allocates nothing; from now on it
+            leaves its logits as coarse as they are, which is how the engine runs it.
     """
 
     def __init__(self, manifest: Manifest, sketch: SegmentationNetwork) -> None:
         self._manifest = manifest
         self._sketch = sketch
+        sketch.enlarges = False
+        z, y, x = (1,) * (3 - manifest.dim) + sketch.logit_stride
+        self._step: Shape = (z, y, x)
         self._window_dependent = any(isinstance(module, WINDOW_DEPENDENT) for module in sketch.modules())
         self._known: dict[Shape, int] = {}
 
@@ -101,6 +102,7 @@ class Planner:
         Returns:
             None when even the smallest windows need more.
         """
+        shape = times(divided(shape, self._step), self._step)
         for layouts in self._tiers(shape):
             limit = max(comfortable, min(prod(layout.window) for layout in layouts))
             order = sorted(
@@ -109,7 +111,7 @@ class Planner:
             for layout in order:
                 if prod(layout.window) > largest or self._outline(shape, layout.window, halved) > budget:
                     continue
-                plan = make_plan(shape, layout.window, layout.overlap)
+                plan = make_plan(shape, layout.window, layout.overlap, step=self._step)
                 need = self.need(plan, halved)
                 if need > budget:
                     continue
@@ -135,17 +137,16 @@ class Planner:
 
     def _floor(self, shape: Shape, halving: int) -> Shape:
         sides = self._manifest.patch if self._manifest.dim == 3 else (1, *self._manifest.patch)
-        z, y, x = (
-            min(full, max(min(side, SMALLEST_WINDOW), side >> halving)) for full, side in zip(shape, sides, strict=True)
-        )
-        return z, y, x
+        z, y, x = (max(min(side, SMALLEST_WINDOW), side >> halving) for side in sides)
+        return smaller(shape, times(divided((z, y, x), self._step), self._step))
 
     def _layouts(self, shape: Shape, floor: Shape, depths: list[int] | None = None) -> list[_Layout]:
         """Every combination of a number of pieces along each axis; ``depths`` fixes the sides along z."""
         flat = 3 - self._manifest.dim
         share = 2 if self._window_dependent else OVERLAP_SHARE
         z, y, x = (side // share if axis >= flat else 0 for axis, side in enumerate(floor))
-        overlap, multiples = (z, y, x), (1,) * flat + self._sketch.divisor
+        overlap = times(divided((z, y, x), self._step), self._step)
+        multiples = (1,) * flat + self._sketch.divisor
         sides = [
             [least] if self._window_dependent else _sides(full, least, shared, multiple)
             for full, least, shared, multiple in zip(shape, floor, overlap, multiples, strict=True)
@@ -161,8 +162,9 @@ class Planner:
     def _held(self, plan: Plan) -> int:
         volume = len(self._manifest.channels) * prod(plan.shape)
         # A row of windows, and the slab that is being handed on.
-        slices = 0 if plan.whole else plan.window[0] + 2 * min(SLAB_SLICES, plan.window[0])
-        row = (self._manifest.classes + 1) * slices * prod(plan.shape[1:])
+        depth, height, width = divided((plan.window[0], *plan.shape[1:]), self._step)
+        slices = 0 if plan.whole else depth + 2 * min(SLAB_SLICES, depth)
+        row = (self._manifest.classes + 1) * slices * height * width
         return FLOAT_BYTES * (volume + row)
 
     def _outline(self, shape: Shape, window: Shape, halved: bool) -> int:
@@ -173,9 +175,7 @@ class Planner:
 
     def _forward(self, window: Shape) -> int:
         if window not in self._known:
-            logits = FLOAT_BYTES * self._manifest.classes * prod(window)
-            resized = RESIZED_COPIES * logits if self._sketch.stem_strides else 0
-            self._known[window] = resized + forward_bytes(self._sketch, len(self._manifest.channels), window)
+            self._known[window] = forward_bytes(self._sketch, len(self._manifest.channels), window)
         return self._known[window]
 
 

@@ -14,9 +14,10 @@ from mskd.errors import Cancelled
 from mskd.events import CancelCheck
 from mskd.image.geometry import LabelMap
 from mskd.inference.grid import Grid
-from mskd.inference.neighbours import Axes, interpolate, make_axis
+from mskd.inference.neighbours import Axes, interpolate, interpolate_planes, make_axis
 from mskd.inference.region import Region
 from mskd.inference.uncertainty import Confidence, entropy_percent, is_certain
+from mskd.inference.windows import Shape, divided
 
 SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 """Logits of a slab, as float32 rows."""
@@ -26,6 +27,9 @@ SLAB_VOXELS = {"cpu": 4 << 20, "cuda": 64 << 20}
 
 BORDER_VOXELS = {"cpu": 1 << 18, "cuda": 4 << 20}
 """Voxels interpolated at a time."""
+
+DENSE = 0.2
+"""Share of voxels along borders from which on it is quicker to interpolate all of them, row by row."""
 
 MIXED = 255
 """In a map of cells: not one label. A label with this value is treated as such a cell, which costs time only."""
@@ -37,6 +41,7 @@ def restore(
     grid: Grid,
     region: Region | None = None,
     *,
+    step: Shape = (1, 1, 1),
     entropy: NDArray[np.uint8] | None = None,
     confidence: Confidence | None = None,
     on_slab: Callable[[int, int], None],
@@ -52,6 +57,7 @@ def restore(
             precision are as good. Of one that is done with, only the slices that the next one needs are kept.
         grid: The way back to the source grid.
         region: Voxels whose centre lies outside become background.
+        step: Prepared voxels, along each axis, to one of the logits; the last of those may reach beyond the grid.
         entropy: Filled where given: zeros ``[z, y, x]`` on the source grid that become the entropy of each voxel's
             probabilities, in percent of the largest possible.
         confidence: Told the prepared voxels of each label.
@@ -68,7 +74,7 @@ def restore(
     target = grid.view(labels)
     doubt = None if entropy is None else grid.view(entropy)
     depth = grid.crop_shape[0]
-    for portion in _portions(slabs, grid):
+    for portion in _portions(slabs, grid, step):
         if cancelled():
             raise Cancelled("The segmentation was cancelled; nothing was written.")
         slab = _Slab(portion.logits)
@@ -105,17 +111,18 @@ class _Portion:
     fresh: int
 
 
-def _portions(slabs: Iterable[Tensor], grid: Grid) -> Iterator[_Portion]:
+def _portions(slabs: Iterable[Tensor], grid: Grid, step: Shape) -> Iterator[_Portion]:
     """Target slices in order, a few at a time, as soon as the source slices around them are there."""
     depth, first, top, told = grid.crop_shape[0], 0, 0, 0
+    shape = divided(grid.geometry.shape, step)
     held: Tensor | None = None
     for slab in slabs:
         # Apple's GPUs lack operations that are used here.
         slab = slab.cpu() if slab.device.type == "mps" else slab
         held = slab if held is None else torch.cat([held, slab], dim=1)
-        sides = zip(grid.geometry.shape, grid.crop_shape, strict=True)
-        z, y, x = (make_axis(source, side, held.device) for source, side in sides)
-        rows, ready = _slab_rows(held, grid), z.ready(top + held.shape[1])
+        sides = zip(shape, grid.crop_shape, grid.geometry.shape, step, strict=True)
+        z, y, x = (make_axis(source, side, held.device, full / one) for source, side, full, one in sides)
+        rows, ready = _slab_rows(shape, held, grid.crop_shape), z.ready(top + held.shape[1])
         for begin in range(first, ready, rows):
             end = min(ready, begin + rows)
             part, start, stop = z.part(begin, end)
@@ -128,12 +135,11 @@ def _portions(slabs: Iterable[Tensor], grid: Grid) -> Iterator[_Portion]:
         del slab
 
 
-def _slab_rows(logits: Tensor, grid: Grid) -> int:
+def _slab_rows(source: Shape, logits: Tensor, target: Shape) -> int:
     """Target slices at a time."""
-    shape = grid.crop_shape
     planes = _limit(SLAB_BYTES, logits.device) / (4 * logits.shape[0] * logits.shape[2] * logits.shape[3])
-    rows = int(planes * shape[0] / grid.geometry.shape[0])
-    return max(1, min(rows, _limit(SLAB_VOXELS, logits.device) // (shape[1] * shape[2])))
+    rows = int(planes * target[0] / source[0])
+    return max(1, min(rows, _limit(SLAB_VOXELS, logits.device) // (target[1] * target[2])))
 
 
 class _Slab:
@@ -161,8 +167,11 @@ class _Slab:
         labels = _cells(self.winner.view(self.shape), certain, axes)
         for dim, axis in ((2, axes[2]), (1, axes[1]), (0, axes[0])):
             labels = labels.index_select(dim, axis.lower)
+        border = labels == MIXED
+        if border.count_nonzero() > DENSE * border.numel():
+            return self._restore_all(labels, axes, with_entropy)
         unsure = torch.zeros_like(labels) if with_entropy else None
-        places = (labels == MIXED).nonzero(as_tuple=True)
+        places = border.nonzero(as_tuple=True)
         step = _limit(BORDER_VOXELS, labels.device)
         for z, y, x in zip(*(torch.split(one, step) for one in places), strict=True):
             values = interpolate(self.rows, self.shape, axes, (z, y, x))
@@ -170,6 +179,20 @@ class _Slab:
             labels[z, y, x] = place.to(torch.uint8)
             if unsure is not None:
                 unsure[z, y, x] = entropy_percent(values, best)
+        return labels, unsure
+
+    def _restore_all(self, labels: Tensor, axes: Axes, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+        """The same, into ``labels``, without looking for borders."""
+        unsure = torch.empty_like(labels) if with_entropy else None
+        grid, depth = self.rows.view(*self.shape, -1), len(labels)
+        step = max(1, _limit(BORDER_VOXELS, labels.device) // labels[0].numel())
+        for first in range(0, depth, step):
+            last = min(depth, first + step)
+            values = interpolate_planes(grid, axes, first, last)
+            best, place = values.max(dim=-1)
+            labels[first:last] = place.to(torch.uint8)
+            if unsure is not None:
+                unsure[first:last] = entropy_percent(values.flatten(0, 2), best.flatten()).view(best.shape)
         return labels, unsure
 
 

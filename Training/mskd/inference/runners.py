@@ -152,7 +152,9 @@ class Runners:
     def _network(self) -> SegmentationNetwork:
         """A copy of its own for each who asks."""
         spare, self._spare = self._spare, None
-        return spare if spare is not None else self._package.load_network()
+        network = spare if spare is not None else self._package.load_network()
+        network.enlarges = False  # the engine's interpolation to the image's own grid does it
+        return network
 
 
 def _single(precision: str) -> str:

@@ -41,7 +41,7 @@ class AnySize(nn.Module):
         if self._normalises_instances:  # a single voxel at the deepest level has no deviation to divide by
             missing[-1] = missing[-1] + self.network.divisor[-1] * self._single(size)
         pad = [amount for axis in reversed(missing) for amount in (0, axis)]
-        box: Any = (..., *(slice(0, side) for side in size))
+        box: Any = (..., *(slice(0, side) for side in self.network.logits_size(size)))
         logits: Tensor = self.network._forward(F.pad(image, pad))[box]
         return logits.permute(self._order) if self._order else logits
 
@@ -76,10 +76,18 @@ def input_channels(network: SegmentationNetwork) -> int:
     return next(module.in_channels for module in network.modules() if isinstance(module, _ConvNd))
 
 
-def output_channels(network: SegmentationNetwork) -> int:
-    """Classes of the logits."""
-    with torch.inference_mode():
-        return network(example(network)).shape[1]
+class Logits:
+    """Where a network's logits go: it knows their shape without the network."""
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        with torch.inference_mode():
+            self._classes = network(example(network)).shape[1]
+        self._steps = (1,) * network.dim if network.enlarges else network.logit_stride
+
+    def empty(self, image: Tensor) -> Tensor:
+        """Float32 of the shape of the logits of ``image``, on its device."""
+        sides = (-(-side // step) for side, step in zip(image.shape[2:], self._steps, strict=True))
+        return torch.empty(image.shape[0], self._classes, *sides, device=image.device)
 
 
 def to_onnx(network: SegmentationNetwork) -> bytes:

@@ -8,6 +8,7 @@ from itertools import groupby, product
 from math import ceil
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mskd.errors import Cancelled
@@ -32,12 +33,14 @@ class Plan:
         window: Voxels (z, y, x) of a window, never more than ``shape``. A 2D network sees its z slices as a batch.
         starts: First voxel of each window, in order of z.
         batch: Windows that go through the network together.
+        step: Voxels to one of the logits, along each axis; all of the above are multiples.
     """
 
     shape: Shape
     window: Shape
     starts: tuple[Shape, ...]
     batch: int = 1
+    step: Shape = (1, 1, 1)
 
     @property
     def whole(self) -> bool:
@@ -50,12 +53,43 @@ class Plan:
         z, y, x = self.window
         return len(self.starts) * z * y * x
 
+    def of_logits(self) -> Plan:
+        """The same windows, counted in the logits' voxels."""
+        starts = tuple(divided(start, self.step) for start in self.starts)
+        return Plan(divided(self.shape, self.step), divided(self.window, self.step), starts, self.batch)
 
-def make_plan(shape: Shape, window: Shape, overlap: Shape, batch: int = 1) -> Plan:
-    """Evenly spread windows, neighbours of which share at least ``overlap`` voxels along each axis."""
-    fitted = (min(window[0], shape[0]), min(window[1], shape[1]), min(window[2], shape[2]))
-    z, y, x = (_starts(*axis) for axis in zip(shape, fitted, overlap, strict=True))
-    return Plan(shape, fitted, tuple(product(z, y, x)), batch)
+
+def make_plan(shape: Shape, window: Shape, overlap: Shape, batch: int = 1, step: Shape = (1, 1, 1)) -> Plan:
+    """Evenly spread windows, neighbours of which share at least ``overlap`` voxels along each axis.
+
+    All sides are rounded up to multiples of ``step``.
+    """
+    shape, overlap = divided(shape, step), divided(overlap, step)
+    inside = smaller(divided(window, step), shape)
+    z, y, x = (_starts(*axis) for axis in zip(shape, inside, overlap, strict=True))
+    starts = tuple(times(start, step) for start in product(z, y, x))
+    return Plan(times(shape, step), times(inside, step), starts, batch, step)
+
+
+def divided(shape: Shape, step: Shape) -> Shape:
+    """How many steps cover each side."""
+    return -(-shape[0] // step[0]), -(-shape[1] // step[1]), -(-shape[2] // step[2])
+
+
+def times(shape: Shape, step: Shape) -> Shape:
+    """Each side in voxels where it counted steps."""
+    return shape[0] * step[0], shape[1] * step[1], shape[2] * step[2]
+
+
+def smaller(one: Shape, other: Shape) -> Shape:
+    """The smaller side along each axis."""
+    return min(one[0], other[0]), min(one[1], other[1]), min(one[2], other[2])
+
+
+def fitted(volume: Tensor, plan: Plan) -> Tensor:
+    """``volume`` ``[C, z, y, x]`` with its last voxels repeated until it is as large as the plan says."""
+    z, y, x = (side - own for side, own in zip(plan.shape, volume.shape[1:], strict=True))
+    return F.pad(volume, (0, x, 0, y, 0, z), mode="replicate") if z or y or x else volume
 
 
 def half(window: Shape, dim: int) -> Shape:
@@ -111,11 +145,12 @@ def stream(
 ) -> Iterator[Tensor]:
     """Logits ``[K, some z, y, x]`` of ``volume`` ``[C, z, y, x]``, slab by slab: each as soon as no window touches it.
 
-    Only the slices of one row of windows are ever held.
+    Only the slices of one row of windows are ever held. The sides of all slabs together are those of the volume,
+    divided by ``plan.step``.
 
     Args:
         forward: From ``[N, C, *spatial]`` to logits ``[N, K, *spatial]``.
-        volume: Prepared voxels on the device of ``forward``.
+        volume: Prepared voxels on the device of ``forward``, as large as the plan says (see :func:`fitted`).
         plan: The windows.
         dim: 2 or 3, what ``forward`` takes.
         air: Windows without a voxel above this value are all alike: the network sees one of them.
@@ -131,7 +166,7 @@ def stream(
     on_window(0, total)
     for top, row in groupby(plan.starts, key=lambda start: start[0]):
         if blend is not None:
-            yield from blend.until(top)
+            yield from blend.until(top // plan.step[0])
         for batch in _batches(list(row), plan.batch):
             if cancelled():
                 raise Cancelled("The segmentation was cancelled; nothing was written.")
@@ -141,11 +176,11 @@ def stream(
             if plan.whole:
                 yield results[0]
                 return
-            blend = blend or _Blend(plan, results[0])
+            blend = blend or _Blend(plan.of_logits(), results[0])
             for start, logits in zip(batch, results, strict=True):
-                blend.add(start, logits)
+                blend.add(divided(start, plan.step), logits)
     if blend is not None:
-        yield from blend.until(plan.shape[0])
+        yield from blend.until(plan.shape[0] // plan.step[0])
 
 
 class _Seen:

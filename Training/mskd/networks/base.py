@@ -28,8 +28,10 @@ class SegmentationNetwork(nn.Module):
     Arguments: ClassVar[type[Strict]]
     dim: int
     divisor: tuple[int, ...]
-    stem_strides: bool = False
-    """Whether the logits are computed on a coarser grid and enlarged at the end."""
+    logit_stride: tuple[int, ...]
+    """Voxels of the image, along each axis, to one of the logits as they are computed: ones unless the stem strides."""
+    enlarges: bool = True
+    """Whether logits are interpolated to the size of the image; otherwise they have :meth:`logits_size`."""
 
     def _forward(self, image: Tensor) -> Tensor:
         raise NotImplementedError
@@ -37,6 +39,12 @@ class SegmentationNetwork(nn.Module):
     def levels(self) -> dict[str, int]:
         """Module path -> stride (of the finest axis) of every stage whose output can be tapped, last stage first."""
         raise NotImplementedError
+
+    def logits_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Spatial size of the logits of an image of ``size``."""
+        if self.enlarges:
+            return tuple(size)
+        return tuple((side + step - 1) // step for side, step in zip(size, self.logit_stride, strict=True))
 
     def forward(self, image: Tensor) -> Tensor:
         size = image.shape[2:]
@@ -47,7 +55,7 @@ class SegmentationNetwork(nn.Module):
             return self._forward(image)
         pad = [amount for axis in reversed(missing) for amount in (0, axis)]
         logits = self._forward(F.pad(image, pad))
-        box: tuple[Any, ...] = (..., *(slice(0, side) for side in size))
+        box: tuple[Any, ...] = (..., *(slice(0, side) for side in self.logits_size(size)))
         return logits[box]
 
     def _normalises_instances(self) -> bool:

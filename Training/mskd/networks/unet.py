@@ -67,7 +67,7 @@ class UNet(SegmentationNetwork):
         self.dim = arguments.dim
         strides, kernels, widths = arguments.resolved_strides(), arguments.resolved_kernels(), arguments.channels
         self.divisor = tuple(prod(step) for step in zip(*strides, strict=True))
-        self.stem_strides = max(strides[0]) > 1
+        self.logit_stride = strides[0]
         self._stage_strides = [prod(min(step) for step in strides[: depth + 1]) for depth in range(len(strides))]
         inputs = (arguments.in_channels, *widths[:-1])
         self.encoder = nn.ModuleList(map(make_encoder, inputs, widths, kernels, strides))
@@ -96,7 +96,7 @@ class UNet(SegmentationNetwork):
         for upsample, stage in zip(self.upsample, self.decoder, strict=True):
             features = stage(torch.cat([upsample(features), skips.pop()], dim=1))
         logits = self.head(features)
-        if not self.stem_strides:
+        if not self.enlarges or max(self.logit_stride) == 1:
             return logits
         mode = "bilinear" if self.dim == 2 else "trilinear"
         return nn.functional.interpolate(logits, size=image.shape[2:], mode=mode, align_corners=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mskd.errors import SettingsError
 from mskd.inference.backends.base import BACKENDS
 from mskd.inference.runtimes import import_onnxruntime
-from mskd.inference.traced import output_channels, to_onnx
+from mskd.inference.traced import Logits, to_onnx
 from mskd.networks import SegmentationNetwork
 
 PROVIDERS = {
@@ -51,7 +51,7 @@ class OnnxRuntime:
             )
         self._device = device
         self._bound = torch.device("cpu") if device.type == "mps" else device
-        self._classes = output_channels(network)
+        self._logits = Logits(network)
 
     @classmethod
     def available(cls) -> str | None:
@@ -60,7 +60,7 @@ class OnnxRuntime:
 
     def __call__(self, image: Tensor) -> Tensor:
         image = image.to(self._bound, torch.float32).contiguous()
-        logits = torch.empty(image.shape[0], self._classes, *image.shape[2:], device=self._bound)
+        logits = self._logits.empty(image)
         binding = self._session.io_binding()
         place = (self._bound.type, self._bound.index or 0, np.float32)
         binding.bind_input("image", *place, tuple(image.shape), image.data_ptr())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mskd.inference.backends.base import BACKENDS
 from mskd.inference.runtimes import import_openvino
-from mskd.inference.traced import example, input_channels, output_channels, trace
+from mskd.inference.traced import Logits, example, input_channels, trace
 from mskd.networks import SegmentationNetwork
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -39,7 +39,7 @@ class OpenVINO:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": HINTS[precision],
         }
-        self._share, self._classes = openvino.Tensor, output_channels(network.cpu().eval())
+        self._share, self._logits = openvino.Tensor, Logits(network.cpu().eval())
         self._compiled: Any = openvino.Core().compile_model(to_openvino(network), "CPU", settings)
 
     @classmethod
@@ -50,7 +50,7 @@ class OpenVINO:
 
     def __call__(self, image: Tensor) -> Tensor:
         image = image.float().contiguous()
-        logits = torch.empty(image.shape[0], self._classes, *image.shape[2:])
+        logits = self._logits.empty(image)
         # It reads and writes PyTorch's memory. A request of its own for each image holds on to neither.
         request = self._compiled.create_infer_request()
         request.set_input_tensor(self._share(image.numpy(), shared_memory=True))
