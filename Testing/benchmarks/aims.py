@@ -28,7 +28,7 @@ def verdicts(found: Found) -> list[Verdict]:
         _memory(found, "nnunet", 4),
         _memory(found, "nnunet tuned", 4),
         *(
-            _faster(found, f"{kind} light{suffix}", least, f"{whose} with the same student, {state}")
+            _faster(found, f"{kind} {student_of(found)}{suffix}", least, f"{whose} with the same student, {state}")
             for kind, whose in (("nnunet-student", "nnU-Net's predictor"), ("monai", "MONAI's window"))
             for suffix, least, state in (("", 20, "as shipped"), (" tuned", 8, "tuned"))
         ),
@@ -38,8 +38,14 @@ def verdicts(found: Found) -> list[Verdict]:
     ]
 
 
-def ours(found: Found, image: str = IMAGE, student: str = "light") -> Found | None:
+def student_of(found: Found) -> str:
+    """The student that the aims are about: the one that the peers ran, too."""
+    return str(found["settings"]["students"][0])
+
+
+def ours(found: Found, image: str = IMAGE) -> Found | None:
     """The row of the engine's own choice, or of the fastest backend where the choice was not measured."""
+    student = student_of(found)
     rows = [row for row in found["summary"] if row["image"] == image and row["kind"] == "mskd" and "seconds" in row]
     rows = [row for row in rows if row["student"] == student]
     chosen = [row for row in rows if row["contender"] == f"mskd {student} auto"]

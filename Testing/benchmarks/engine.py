@@ -35,6 +35,8 @@ IMAGES = {
     "hippocampus": "Task04_Hippocampus/imagesTr/hippocampus_001.nii.gz",
 }
 QUICK_SIDE, QUICK_PATCH = 24, 32
+STUDENTS = ("strided", "light")
+SETTINGS = ("rounds", "windows", "threads", "seed", "quick", "students")
 
 
 @dataclass
@@ -91,8 +93,9 @@ def _models(bench: Bench, kind: str, image: Path) -> tuple[dict[str, Path], Path
     else:
         students = bench.folder / "students"
         patch = QUICK_PATCH if bench.options.quick else 128
-        bench.module("peers.students", str(image), "--output", str(students), "--patch", str(patch), "--seed", seed)
-        packages = {name: students / name for name in ("light", "strided")}
+        sizes = ["--patch", str(patch), *(["--steps", "2"] if bench.options.quick else [])]
+        bench.module("peers.students", str(image), "--output", str(students), *sizes, "--seed", seed)
+        packages = {name: students / name for name in bench.options.students}
         shape = (QUICK_PATCH,) * 3 if bench.options.quick else CT_SHAPE
     if any(kind.startswith("nnunet") for kind in bench.options.peers):
         package = str(next(iter(packages.values())))
@@ -196,6 +199,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the images")
     parser.add_argument("--output", type=Path, required=True, help="JSON of the results")
     parser.add_argument("--images", nargs="+", choices=IMAGES, default=list(IMAGES))
+    parser.add_argument(
+        "--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), help="for CT; peers run the first one"
+    )
     parser.add_argument("--backends", nargs="+", default=["auto"], help="of the engine; auto leaves it the choice")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--rounds", type=int, default=3)
@@ -220,7 +226,9 @@ def main(arguments: list[str]) -> None:
             "command": " ".join(["python", "Testing/benchmarks/engine.py", *_public(arguments)]),
             "machine": machine(options.threads),
             "versions": versions(),
-            "settings": {name: getattr(options, name) for name in ("rounds", "windows", "threads", "seed", "quick")},
+            "settings": {
+                name: getattr(options, name) for name in ("rounds", "windows", "threads", "seed", "quick", "students")
+            },
             "runs": [],
         }
         tasks = lay_out(bench)

@@ -46,6 +46,7 @@ def found() -> dict[str, Any]:
         "command": "python Testing/benchmarks/engine.py",
         "machine": {"processor": "P", "flags": [], "threads": 2, "cores": 2, "memory_gb": 8, "system": "Linux"},
         "versions": {"torch": "2.13.0", "openvino": None},
+        "settings": {"students": ["light", "strided"]},
         "summary": [
             row("mskd light auto", 4.0, 1000.0),
             row("mskd light other", 2.0, 900.0),

@@ -14,7 +14,7 @@ from mskd.events import never
 from mskd.image import Geometry
 from mskd.inference import Region, make_grid
 from mskd.inference import restore as module
-from mskd.inference.neighbours import interpolate
+from mskd.inference.neighbours import Plane
 from mskd.inference.restore import restore
 from mskd.inference.uncertainty import Confidence
 from mskd.spec import Normalization
@@ -25,7 +25,7 @@ TURNED = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 @pytest.fixture(params=[-1.0, 1.0], ids=["all voxels at once", "borders alone"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of interpolating, whatever the share of borders."""
-    monkeypatch.setattr(module, "DENSE", request.param)
+    monkeypatch.setitem(module.MANY, "cpu", request.param)
 
 
 def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) -> object:
@@ -91,16 +91,17 @@ def run(logits: torch.Tensor, grid: object, **more: object) -> np.ndarray:
 
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (2.0, None, 0.7)])
 def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.MonkeyPatch, spacing: tuple) -> None:
-    monkeypatch.setattr(module, "DENSE", 1.0)
+    monkeypatch.setitem(module.MANY, "cpu", 1.0)
     grid = grid_for(spacing)
     logits = smooth_logits(grid)
     interpolated = []
 
-    def counting(rows: torch.Tensor, shape: tuple, axes: tuple, places: tuple) -> torch.Tensor:
-        interpolated.append(len(places[0]))
-        return interpolate(rows, shape, axes, places)
+    def counting(self: Plane, plane: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        interpolated.append(len(places))
+        return some(self, plane, places)
 
-    monkeypatch.setattr(module, "interpolate", counting)
+    some = Plane.some
+    monkeypatch.setattr(Plane, "some", counting)
     labels = run(logits, grid)
     expected = on_source(plain(logits, grid).argmax(0), grid)
     assert (labels == expected).mean() > 0.9999

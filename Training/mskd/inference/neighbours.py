@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -60,46 +61,60 @@ def make_axis(source: int, target: int, device: torch.device, extent: float | No
     return Axis(lower.to(device), (centre - lower).float().to(device), True, source - 1, extent / target)
 
 
-Axes = tuple[Axis, Axis, Axis]
+def between_slices(grid: Tensor, z: Axis, first: int, last: int) -> Tensor:
+    """Source planes ``[last - first, y, x, K]`` of some target slices, from ``[z, y, x, K]``."""
+    lower = z.lower[first:last]
+    if not z.between:
+        return _slices(grid, lower)
+    return torch.lerp(_slices(grid, lower), _slices(grid, lower + 1), z.share[first:last, None, None, None])
 
 
-def interpolate(rows: Tensor, shape: tuple[int, int, int], axes: Axes, places: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Values ``[M, K]`` at M target voxels.
-
-    Args:
-        rows: Source values ``[z * y * x, K]``, float32.
-        shape: Source voxels (z, y, x).
-        axes: From target to source voxels, of each axis.
-        places: Target indices z, y and x, each ``[M]``.
-    """
-    strides = (shape[1] * shape[2], shape[2], 1)
-    lowest = [axis.lower[at] * stride for axis, at, stride in zip(axes, places, strides, strict=True)]
-    index = (lowest[0] + lowest[1] + lowest[2])[:, None]
-    weight = torch.ones(index.shape, device=rows.device)
-    for axis, at, stride in zip(axes, places, strides, strict=True):
-        if axis.between:
-            upper = axis.share[at][:, None]
-            index = torch.cat([index, index + stride], dim=1)
-            weight = torch.cat([weight * (1 - upper), weight * upper], dim=1)
-    # One fused gather and weighted sum: the corners of a voxel are never written out.
-    return F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
+def _slices(grid: Tensor, places: Tensor) -> Tensor:
+    """A view where it is a single one."""
+    return grid.narrow(0, int(places), 1) if len(places) == 1 else grid.index_select(0, places)
 
 
-def interpolate_planes(grid: Tensor, axes: Axes, first: int, last: int) -> Tensor:
-    """Values ``[last - first, y, x, K]`` at all target voxels of some slices.
+class Plane:
+    """From the voxels of a source plane to those of a target plane.
 
     Args:
-        grid: Source values ``[z, y, x, K]``, float32, contiguous.
-        axes: From target to source voxels; y and x are no parts of one.
-        first: Target slice.
-        last: Target slice, excluded.
+        y: From target to source rows.
+        x: From target to source columns.
+        columns: Source columns.
     """
-    z, y, x = axes
-    values = grid.index_select(0, z.lower[first:last])
-    if z.between:
-        above = grid.index_select(0, z.lower[first:last] + 1)
-        values = torch.lerp(values, above, z.share[first:last, None, None, None])
-    size = [len(y.lower), len(x.lower)]
-    # What F.interpolate calls; that one takes no scale beside a size.
-    planes = torch.ops.aten.upsample_bilinear2d(values.permute(0, 3, 1, 2), size, False, 1 / y.pace, 1 / x.pace)
-    return planes.permute(0, 2, 3, 1)
+
+    def __init__(self, y: Axis, x: Axis, columns: int) -> None:
+        self.y, self.x = y, x
+        self.size = (len(y.lower), len(x.lower))
+        # The corners around each target voxel, row by row, and their weights.
+        self._index = _pairs(_corners(y, columns), _corners(x, 1), torch.add)
+        self._weights = _pairs(_weights(y), _weights(x), torch.mul)
+
+    def all(self, planes: Tensor) -> Tensor:
+        """Values ``[n, target y, target x, K]`` from source planes ``[n, y, x, K]``, float32."""
+        # What F.interpolate calls; that one takes no scale beside a size.
+        scales = 1 / self.y.pace, 1 / self.x.pace
+        wide = torch.ops.aten.upsample_bilinear2d(planes.permute(0, 3, 1, 2), list(self.size), False, *scales)
+        return wide.permute(0, 2, 3, 1)
+
+    def some(self, plane: Tensor, places: Tensor) -> Tensor:
+        """Values ``[M, K]`` at the target voxels ``places`` ``[M]``, counted row by row, of one plane ``[y, x, K]``."""
+        index, weights = self._index.index_select(0, places), self._weights.index_select(0, places)
+        # One fused gather and weighted sum: the corners of a voxel are never written out.
+        return F.embedding_bag(index, plane.flatten(0, 1), per_sample_weights=weights, mode="sum")
+
+
+def _corners(axis: Axis, stride: int) -> Tensor:
+    """Places ``[target, 1 or 2]`` of the source voxels around each target voxel."""
+    steps = torch.arange(1 + axis.between, device=axis.lower.device)
+    return ((axis.lower[:, None] + steps) * stride).int()
+
+
+def _weights(axis: Axis) -> Tensor:
+    upper = axis.share[:, None]
+    return torch.cat([1 - upper, upper], dim=1) if axis.between else torch.ones_like(upper)
+
+
+def _pairs(rows: Tensor, columns: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """``[y * x, a * b]`` from ``[y, a]`` and ``[x, b]``."""
+    return join(rows[:, None, :, None], columns[None, :, None, :]).flatten(2).flatten(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from mskd.errors import Cancelled
 from mskd.events import CancelCheck
 from mskd.image.geometry import LabelMap
 from mskd.inference.grid import Grid
-from mskd.inference.neighbours import Axes, interpolate, interpolate_planes, make_axis
+from mskd.inference.neighbours import Axis, Plane, between_slices, make_axis
 from mskd.inference.region import Region
 from mskd.inference.uncertainty import Confidence, entropy_percent, is_certain
 from mskd.inference.windows import Shape, divided
+
+Number = TypeVar("Number", int, float)
 
 SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 """Logits of a slab, as float32 rows."""
@@ -25,11 +28,11 @@ SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 SLAB_VOXELS = {"cpu": 4 << 20, "cuda": 64 << 20}
 """Target voxels of a slab."""
 
-BORDER_VOXELS = {"cpu": 1 << 18, "cuda": 4 << 20}
-"""Voxels interpolated at a time."""
+PLANES = {"cpu": 1, "cuda": 16}
+"""Target slices interpolated at a time."""
 
-DENSE = 0.2
-"""Share of voxels along borders from which on it is quicker to interpolate all of them, row by row."""
+MANY = {"cpu": 0.4, "cuda": 0.0}
+"""Share of voxels along borders beyond which it is quicker to interpolate all of them."""
 
 MIXED = 255
 """In a map of cells: not one label. A label with this value is treated as such a cell, which costs time only."""
@@ -80,7 +83,7 @@ def restore(
         slab = _Slab(portion.logits)
         if confidence is not None:
             slab.tell(confidence, portion.fresh)
-        found, unsure = slab.restore(portion.axes, entropy is not None)
+        found, unsure = slab.restore(portion.z, portion.plane, entropy is not None)
         target[portion.rows] = found.cpu().numpy()
         if doubt is not None and unsure is not None:
             doubt[portion.rows] = unsure.cpu().numpy()
@@ -101,13 +104,15 @@ class _Portion:
     Args:
         rows: The target slices.
         logits: The source slices that they need.
-        axes: From target to source voxels.
+        z: From target slices to those.
+        plane: From target to source voxels within a slice.
         fresh: The first source slice that no portion before had.
     """
 
     rows: slice
     logits: Tensor
-    axes: Axes
+    z: Axis
+    plane: Plane
     fresh: int
 
 
@@ -116,23 +121,30 @@ def _portions(slabs: Iterable[Tensor], grid: Grid, step: Shape) -> Iterator[_Por
     depth, first, top, told = grid.crop_shape[0], 0, 0, 0
     shape = divided(grid.geometry.shape, step)
     held: Tensor | None = None
+    axes: tuple[Axis, Plane] | None = None
     for slab in slabs:
         # Apple's GPUs lack operations that are used here.
         slab = slab.cpu() if slab.device.type == "mps" else slab
         held = slab if held is None else torch.cat([held, slab], dim=1)
-        sides = zip(shape, grid.crop_shape, grid.geometry.shape, step, strict=True)
-        z, y, x = (make_axis(source, side, held.device, full / one) for source, side, full, one in sides)
+        z, plane = axes = axes or _axes(shape, grid, step, held.device)
         rows, ready = _slab_rows(shape, held, grid.crop_shape), z.ready(top + held.shape[1])
         for begin in range(first, ready, rows):
             end = min(ready, begin + rows)
             part, start, stop = z.part(begin, end)
-            yield _Portion(slice(begin, end), held[:, start - top : stop - top], (part, y, x), max(0, told - start))
+            yield _Portion(slice(begin, end), held[:, start - top : stop - top], part, plane, max(0, told - start))
             told = stop
         first = ready
         bottom = int(z.lower[ready]) if ready < depth else top + held.shape[1]
         # A copy: a view would keep the whole slab.
         held, top = held[:, bottom - top :].clone(), bottom
         del slab
+
+
+def _axes(shape: Shape, grid: Grid, step: Shape, device: torch.device) -> tuple[Axis, Plane]:
+    """From target to source voxels: between slices, and within one."""
+    sides = zip(shape, grid.crop_shape, grid.geometry.shape, step, strict=True)
+    z, y, x = (make_axis(source, target, device, full / one) for source, target, full, one in sides)
+    return z, Plane(y, x, shape[2])
 
 
 def _slab_rows(source: Shape, logits: Tensor, target: Shape) -> int:
@@ -161,42 +173,36 @@ class _Slab:
         start = first * self.shape[1] * self.shape[2]
         confidence.add(self.rows[start:], self.best[start:], self.winner[start:])
 
-    def restore(self, axes: Axes, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
-        """Labels of the target voxels of ``axes``, and entropy where it is wanted."""
+    def restore(self, z: Axis, plane: Plane, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+        """Labels of the target slices of ``z``, and entropy where it is wanted."""
         certain = is_certain(self.rows, self.best).view(self.shape) if with_entropy else None
-        labels = _cells(self.winner.view(self.shape), certain, axes)
-        for dim, axis in ((2, axes[2]), (1, axes[1]), (0, axes[0])):
+        labels = _cells(self.winner.view(self.shape), certain, (z, plane.y, plane.x))
+        for dim, axis in ((2, plane.x), (1, plane.y), (0, z)):
             labels = labels.index_select(dim, axis.lower)
-        border = labels == MIXED
-        if border.count_nonzero() > DENSE * border.numel():
-            return self._restore_all(labels, axes, with_entropy)
         unsure = torch.zeros_like(labels) if with_entropy else None
-        places = border.nonzero(as_tuple=True)
-        step = _limit(BORDER_VOXELS, labels.device)
-        for z, y, x in zip(*(torch.split(one, step) for one in places), strict=True):
-            values = interpolate(self.rows, self.shape, axes, (z, y, x))
+        source, count = self.rows.view(*self.shape, -1), _limit(PLANES, labels.device)
+        for first in range(0, len(labels), count):
+            last = min(len(labels), first + count)
+            some = labels[first:last]
+            border = (some == MIXED).flatten()
+            share = int(border.count_nonzero()) / border.numel()
+            if not share:
+                continue
+            planes = between_slices(source, z, first, last)
+            if share > _limit(MANY, labels.device):
+                places: Any = slice(None)
+                values = plane.all(planes).flatten(0, 2)
+            else:
+                places = border.nonzero().squeeze(1)
+                values = plane.some(planes[0], places)
             best, place = values.max(dim=1)
-            labels[z, y, x] = place.to(torch.uint8)
+            some.view(-1)[places] = place.to(torch.uint8)
             if unsure is not None:
-                unsure[z, y, x] = entropy_percent(values, best)
-        return labels, unsure
-
-    def _restore_all(self, labels: Tensor, axes: Axes, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
-        """The same, into ``labels``, without looking for borders."""
-        unsure = torch.empty_like(labels) if with_entropy else None
-        grid, depth = self.rows.view(*self.shape, -1), len(labels)
-        step = max(1, _limit(BORDER_VOXELS, labels.device) // labels[0].numel())
-        for first in range(0, depth, step):
-            last = min(depth, first + step)
-            values = interpolate_planes(grid, axes, first, last)
-            best, place = values.max(dim=-1)
-            labels[first:last] = place.to(torch.uint8)
-            if unsure is not None:
-                unsure[first:last] = entropy_percent(values.flatten(0, 2), best.flatten()).view(best.shape)
+                unsure[first:last].view(-1)[places] = entropy_percent(values, best)
         return labels, unsure
 
 
-def _cells(winner: Tensor, certain: Tensor | None, axes: Axes) -> Tensor:
+def _cells(winner: Tensor, certain: Tensor | None, axes: tuple[Axis, Axis, Axis]) -> Tensor:
     """For each cell between source voxels: the label of all its corners, or ``MIXED``.
 
     Args:
@@ -213,5 +219,5 @@ def _cells(winner: Tensor, certain: Tensor | None, axes: Axes) -> Tensor:
     return torch.where(lowest == highest, lowest, MIXED)
 
 
-def _limit(limits: dict[str, int], device: torch.device) -> int:
+def _limit(limits: dict[str, Number], device: torch.device) -> Number:
     return limits["cuda" if device.type == "cuda" else "cpu"]
