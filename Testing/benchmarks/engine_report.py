@@ -26,8 +26,8 @@ measured: `Testing/benchmarks/engine.py`."""
 HOW = """## What is compared
 
 From an image file to a labels file on the image's own grid, on the processor alone, medians over rounds in turning
-order, each run in a process of its own. Seconds are wall-clock, without the start of the process and the loading of
-the model; memory is the process's largest resident size, everything included.
+order, each run in a process of its own. Seconds are wall-clock, without the start of the process and, for the others,
+the loading of the model; memory is the process's largest resident size, everything included.
 
 - **mskd**: `mskd segment`; `auto` is the engine's own choice of backend.
 - **nnunet**: nnU-Net's default network for its default patch (from its own planner, random weights) in its own

@@ -26,6 +26,7 @@ TURNED = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of interpolating, whatever the share of borders."""
     monkeypatch.setitem(module.MANY, "cpu", request.param)
+    monkeypatch.setitem(module.PLANES, "cpu", 3 if request.param < 0 else 1)
 
 
 def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) -> object:
@@ -121,6 +122,7 @@ def test_memory_layout_and_half_precision_do_not_matter(spacing: tuple) -> None:
         np.testing.assert_array_equal(run(logits.to(half), grid), run(logits.to(half).float(), grid))
 
 
+@pytest.mark.usefixtures("way")
 def test_a_label_with_the_largest_value(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_for((1.0, 0.5, 0.7))
     logits = torch.full((256, *grid.geometry.shape), -50.0)

@@ -53,7 +53,8 @@ def restore(
     """Interpolate the logits linearly and take the largest, slab by slab.
 
     Where all the prepared voxels around a voxel have the same label, so has the voxel, whatever the weights of the
-    interpolation; only the others, along borders, are interpolated.
+    interpolation; only the others, along borders, are interpolated. Without ``entropy``, a label that wins at none of
+    the prepared voxels of some slices is not looked for between them.
 
     Args:
         slabs: Logits ``[K, some z, y, x]`` on the prepared grid, which join along z; channels-last memory and half
@@ -180,7 +181,8 @@ class _Slab:
         for dim, axis in ((2, plane.x), (1, plane.y), (0, z)):
             labels = labels.index_select(dim, axis.lower)
         unsure = torch.zeros_like(labels) if with_entropy else None
-        source, count = self.rows.view(*self.shape, -1), _limit(PLANES, labels.device)
+        present, rows = (None, self.rows) if with_entropy else self._present()
+        source, count = rows.view(*self.shape, -1), _limit(PLANES, labels.device)
         for first in range(0, len(labels), count):
             last = min(len(labels), first + count)
             some = labels[first:last]
@@ -196,10 +198,18 @@ class _Slab:
                 places = border.nonzero().squeeze(1)
                 values = plane.some(planes[0], places)
             best, place = values.max(dim=1)
-            some.view(-1)[places] = place.to(torch.uint8)
+            some.view(-1)[places] = place.to(torch.uint8) if present is None else present[place]
             if unsure is not None:
                 unsure[first:last].view(-1)[places] = entropy_percent(values, best)
         return labels, unsure
+
+    def _present(self) -> tuple[Tensor | None, Tensor]:
+        """The labels that win somewhere here, and the columns of their logits: no other is looked for in between."""
+        wins = torch.stack([(self.winner == label).any() for label in range(self.rows.shape[1])])
+        if wins.all():
+            return None, self.rows
+        present = wins.nonzero().squeeze(1)
+        return present.to(torch.uint8), self.rows.index_select(1, present)
 
 
 def _cells(winner: Tensor, certain: Tensor | None, axes: tuple[Axis, Axis, Axis]) -> Tensor:
