@@ -226,9 +226,7 @@ def main(arguments: list[str]) -> None:
             "command": " ".join(["python", "Testing/benchmarks/engine.py", *_public(arguments)]),
             "machine": machine(options.threads),
             "versions": versions(),
-            "settings": {
-                name: getattr(options, name) for name in ("rounds", "windows", "threads", "seed", "quick", "students")
-            },
+            "settings": {name: getattr(options, name) for name in SETTINGS},
             "runs": [],
         }
         tasks = lay_out(bench)

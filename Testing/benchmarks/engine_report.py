@@ -125,7 +125,7 @@ def _agreement(found: Found) -> str:
     ]
     if not rows:
         return ""
-    text = "Voxels with the same label, from the same student (interpolation differs, and the weights are not trained):"
+    text = "Voxels with the same label, from the same student (their windows and interpolation differ):"
     return f"## Same work\n\n{text}\n\n" + markdown_table(("Image", "Between", "Equal"), rows)
 
 

@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python Testing/benchmarks/overhead.py --recipe hippocampus --output overhead.json
 
 Networks, patch and batch are the recipe's, their weights random; images are noise around two organs. A step is forward,
-losses, backward, clipping and AdamW; reading and augmenting data, the same for all, is left out. Each round takes one
-step of every kind, in turning order. ``ratio`` is the median over the rounds of the ratio within a round, so that what
-else the machine does weighs on all alike; ``ratio_of_fastest`` compares the least disturbed step of each kind.
+losses, backward, clipping and AdamW, in the precision that training would choose here; reading and augmenting data,
+the same for all, is left out. Each round takes one step of every kind, in turning order. ``ratio`` is the median over
+the rounds of the ratio within a round, so that what else the machine does weighs on all alike; ``ratio_of_fastest``
+compares the least disturbed step of each kind.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ from mskd.inference.environment import device_name, keep_freed_memory, versions
 from mskd.networks import build_network
 from mskd.networks.base import channels_last, to_device
 from mskd.training.losses import segmentation_loss
+from mskd.training.precision import PrecisionName, mixed_precision
 from mskd.training.run import network_spec
 from mskd.training.settings import Recipe, load_recipe
 
@@ -44,17 +47,20 @@ def main() -> None:
     parser.add_argument("--recipe", default="hippocampus")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=get_args(PrecisionName), help="instead of the recipe's")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     keep_freed_memory()
     recipe, device = load_recipe(options.recipe), torch.device(options.device)
-    found = measure(make_steps(recipe, device), options.rounds, device)
+    autocast, _ = mixed_precision(options.precision or recipe.student.optimization.precision, device)
+    found = measure(make_steps(recipe, device, autocast), options.rounds, device)
     result = {
         **found,
         "recipe": recipe.name,
         "networks": {"student": recipe.student.network, "teacher": recipe.teacher.network},
         "patch": recipe.input.patch,
         "batch": recipe.student.optimization.batch,
+        "precision": computed_in(autocast, device),
         "rounds": options.rounds,
         "threads": torch.get_num_threads(),
         "machine": f"{device_name(device)}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
@@ -67,7 +73,14 @@ def main() -> None:
         write_text(options.output, text)
 
 
-def make_steps(recipe: Recipe, device: torch.device) -> dict[str, Step]:
+def computed_in(autocast: torch.autocast, device: torch.device) -> str:
+    """The numbers of a matrix product."""
+    one = torch.ones(1, 1, device=device)
+    with autocast:
+        return str((one @ one).dtype).removeprefix("torch.")
+
+
+def make_steps(recipe: Recipe, device: torch.device, autocast: torch.autocast) -> dict[str, Step]:
     """``plain``, ``online`` (all terms of the recipe), ``cached`` (KD alone); ``teacher`` is its forward pass alone."""
     torch.manual_seed(recipe.seed)
     dim = len(recipe.input.patch)
@@ -81,14 +94,15 @@ def make_steps(recipe: Recipe, device: torch.device) -> dict[str, Step]:
     from_logits = recipe.distillation.model_dump() | {"teacher_logits": "cached", "terms": {"kd": {}}}
     settings = {"plain": None, "online": recipe.distillation, "cached": type(recipe.distillation)(**from_logits)}
     steps = {
-        name: make_step(recipe, chosen and (chosen, teacher), images, labels, logits)
+        name: make_step(recipe, chosen and (chosen, teacher), images, labels, logits, autocast)
         for name, chosen in settings.items()
     }
     reader, layout = frozen(teacher, (), dim)
 
     @torch.no_grad()
     def read() -> None:
-        reader(images.contiguous(memory_format=layout))
+        with autocast:
+            reader(images.contiguous(memory_format=layout))
 
     return steps | {"teacher": read}
 
@@ -108,6 +122,7 @@ def make_step(
     images: Tensor,
     labels: Tensor,
     logits: Tensor,
+    autocast: torch.autocast,
 ) -> Step:
     """One optimiser step of a student of its own, with ``distilling`` = (settings, teacher) or without."""
     dim, optimization = len(recipe.input.patch), recipe.student.optimization
@@ -120,10 +135,13 @@ def make_step(
 
     def step() -> None:
         if criterion is None:
-            loss = segmentation_loss(student(images), labels, recipe.loss)
+            with autocast:
+                given = student(images)
+            loss = segmentation_loss(given.float(), labels, recipe.loss)
         else:
-            outputs = criterion.student_forward(images)
-            heard = criterion.teacher_forward(images, logits)
+            with autocast:
+                outputs = criterion.student_forward(images)
+                heard = criterion.teacher_forward(images, logits)
             terms = criterion(outputs, heard, labels, 1.0).values()
             loss = segmentation_loss(outputs.logits, labels, recipe.loss) + torch.stack(list(terms)).sum()
         optimizer.zero_grad()

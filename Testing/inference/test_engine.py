@@ -106,6 +106,21 @@ def test_a_stem_that_strides_gives_the_labels_of_its_enlarged_logits(
     assert len(np.unique(found)) == 4
 
 
+@pytest.mark.usefixtures("empty_process")
+@pytest.mark.parametrize("dim", [2, 3])
+def test_windows_of_a_stem_that_strides(threshold_package: Callable[..., Any], dim: int) -> None:
+    """The weights look at single voxels, so that windows and the whole agree but where the image ends."""
+    arguments = {"dim": dim, "in_channels": 1, "classes": 4, "channels": [2, 4], "strides": [[2] * dim, [2] * dim]}
+    network = NetworkSpec(name="light_unet", arguments=arguments)
+    package = threshold_package(THRESHOLDS, dim, network=network, patch=(24,) * dim, spacing=(1.0, 1.3, 1.0))
+    image = levels(Geometry((41, 61, 63)))[0]
+    whole = Engine(package, "cpu").run(image)
+    parts = Engine(package, "cpu", memory=1_000_000 * (dim - 1)).run(image)
+    assert parts.report["plan"]["windows"] > whole.report["plan"]["windows"]
+    assert len(np.unique(whole.labels.array)) == 4
+    np.testing.assert_array_equal(parts.labels.array[:-2, :-2, :-2], whole.labels.array[:-2, :-2, :-2])
+
+
 def test_resampled_model_finds_the_object_where_it_is(threshold_package: Callable[..., Any]) -> None:
     geometry = Geometry((20, 40, 44), (3.0, 1.0, 1.1), (9, 8, 7), (COS, SIN, 0, -SIN, COS, 0, 0, 0, 1))
     voxels = np.zeros((1, *geometry.shape), dtype=np.float32)
@@ -232,6 +247,16 @@ def test_memory_ladder_that_ends_nowhere(
     with pytest.raises(OutOfMemory, match="region of interest") as caught:
         engine.run(levels(Geometry((50, 50, 50)))[0])
     assert caught.value.exit_code == 5
+
+
+def test_a_backend_of_the_gpu_is_not_asked_to_compute_on_the_processor(
+    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(threshold_package(), "cpu", backend="failing", precision="float32")
+    monkeypatch.setattr(engine, "device", torch.device("cuda"))
+    assert [device.type for device, _ in engine._rungs()] == ["cuda", "cpu"]
+    monkeypatch.setattr(failing, "devices", ("cuda",))
+    assert [device.type for device, _ in engine._rungs()] == ["cuda"]
 
 
 def test_an_estimate_above_the_limit_is_never_tried(

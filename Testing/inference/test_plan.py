@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from math import prod
@@ -15,6 +16,7 @@ from mskd.inference.plan import MOST_BATCHED, Estimate, Planner
 from mskd.inference.windows import make_plan
 from mskd.package.weights import check_network
 from mskd.spec import NetworkSpec
+from mskd.spec.trainingdata import TrainingData
 
 CHEST = (183, 267, 267)
 
@@ -95,6 +97,49 @@ def test_a_network_that_depends_on_its_window_sees_patches(threshold_package: Ca
     arguments = {**threshold_package().manifest.network.arguments, "norm": "instance"}
     package = threshold_package(network=NetworkSpec(name="light_unet", arguments=arguments), patch=(32, 32, 32))
     assert best(planner(package), (100, 100, 20)).plan.window == (32, 32, 20)
+
+
+def test_a_patch_that_covers_the_training_images_is_not_exceeded(threshold_package: Callable[..., Any]) -> None:
+    facts = {
+        "cases": 9,
+        "spacing": [{"low": 1.0, "high": 1.0}] * 3,
+        "extent": [{"low": side, "high": side} for side in (300.0, 30.0, 36.0)],
+        "tilt": 0.0,
+        "mirrored": [False],
+        "intensities": [[{"low": 0.0, "high": 1.0}] * 3],
+    }
+    known = TrainingData.model_validate_json(json.dumps(facts))
+    package = threshold_package(patch=(32, 32, 32), training_data=known)
+    plan = best(planner(package), (100, 100, 100)).plan
+    assert plan.window == (100, 32, 32)
+    assert {start[1] for start in plan.starts} >= {0, 68}
+    assert max(after - before for before, after in pairwise(sorted({start[1] for start in plan.starts}))) <= 16
+    assert best(planner(package), (100, 20, 24)).plan.whole
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("shape", [(37, 101, 66), (5, 7, 200)])
+def test_windows_of_a_network_whose_stem_strides_begin_and_end_between_its_logits(
+    threshold_package: Callable[..., Any], dim: int, shape: tuple[int, int, int]
+) -> None:
+    arguments = {**threshold_package(dim=dim).manifest.network.arguments, "strides": [[3] * dim, [2] * dim]}
+    network = NetworkSpec(name="light_unet", arguments=arguments)
+    own = planner(threshold_package(dim=dim, network=network, patch=(25,) * dim))
+    whole, step = best(own, shape), (1,) * (3 - dim) + (3,) * dim
+    windows = set()
+    for share in (1, 0.5, 0.25, 0.1):
+        found = own.cheapest(shape, share * whole.bytes)
+        if found is None:
+            break
+        plan = found.plan
+        windows.add(plan.window)
+        assert (plan.step, found.bytes <= share * whole.bytes) == (step, True)
+        assert plan.shape == tuple(-(-side // one) * one for side, one in zip(shape, step, strict=True))
+        for numbers in (plan.window, *plan.starts):
+            assert all(number % one == 0 for number, one in zip(numbers, step, strict=True))
+        ends = [max(start[axis] for start in plan.starts) + plan.window[axis] for axis in range(3)]
+        assert tuple(ends) == plan.shape
+    assert len(windows) > 1
 
 
 @given(shape=st.tuples(*[st.integers(1, 300)] * 3), share=st.floats(0.001, 1.2), dim=st.sampled_from([2, 3]))

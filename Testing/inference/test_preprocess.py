@@ -159,6 +159,31 @@ def test_region_takes_a_margin_and_its_own_statistics() -> None:
     assert np.abs(prepared.array).max() < 10
 
 
+def whole_voxels(count: int) -> Region:
+    """Of the grid with voxels of 0.7 x 0.992 x 1.005 mm: ``count`` along each axis, from the eighth on."""
+    z, y, x = ((8 * step, (8 + count - 1) * step) for step in (0.7, 0.992, 1.005))
+    return Region((-x[1], -y[1], z[0]), (-x[0], -y[0], z[1]))
+
+
+def test_context_never_makes_a_region_larger_than_what_the_network_sees_at_once() -> None:
+    image = Geometry((40, 40, 40), (1.0, 1.0, 2.0), (-20.0, -20.0, -20.0))
+    region = Region((-8.0, -5.0, -5.0), (5.0, 5.0, 5.0))  # 11 x 11 voxels along z and y, 7 along x
+    inner, outer = make_grid(image, spec(), region, (0, 0, 0)), make_grid(image, spec(), region)
+    assert inner.crop_shape == outer.crop_shape == (19, 19, 11), "a region that does not fit keeps all of it"
+    grid = make_grid(image, spec(), region, (14, 19, 11))
+    assert grid.crop_shape == (14, 19, 11)
+    assert grid.crop[0] == slice(outer.crop[0].start + 2, outer.crop[0].stop - 3)
+    grid = make_grid(image, spec(spacing=(1.0, 1.0, 1.0)), region, (11, 100, 16))
+    assert (grid.crop_shape, grid.geometry.shape) == ((11, 19, 8), (11, 19, 16))
+    assert grid.crop[0] == slice(15, 26)
+    fine = make_grid(Geometry((64, 64, 64), (0.7, 0.992, 1.005)), spec(spacing=(0.7, 1.0, 1.0)), whole_voxels(48))
+    assert fine.geometry.shape == (58, 56, 54)
+    limited = make_grid(fine.source, spec(spacing=(0.7, 1.0, 1.0)), whole_voxels(48), (48, 50, 48))
+    assert limited.geometry.shape == (48, 50, 48), "whatever rounding does"
+    at_the_edge = Region((-8.0, -5.0, -19.0), (5.0, 5.0, -10.0))
+    assert make_grid(image, spec(), at_the_edge, (11, 19, 11)).crop[0] == slice(1, 12), "there is little below"
+
+
 def test_region_that_misses_the_image() -> None:
     with pytest.raises(InputError, match="holds no voxel"):
         make_grid(Geometry((4, 4, 4)), spec(), Region((100.0, 0.0, 0.0), (110.0, 1.0, 1.0)))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from mskd.errors import Cancelled
 from mskd.events import never
 from mskd.image import Geometry
-from mskd.inference import Region, make_grid
+from mskd.inference import Region, make_grid, neighbours
 from mskd.inference import restore as module
 from mskd.inference.neighbours import Plane
 from mskd.inference.restore import restore
@@ -22,11 +22,11 @@ from mskd.spec import Normalization
 TURNED = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
-@pytest.fixture(params=[-1.0, 1.0], ids=["all voxels at once", "borders alone"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of interpolating, whatever the share of borders."""
-    monkeypatch.setitem(module.MANY, "cpu", request.param)
-    monkeypatch.setitem(module.PLANES, "cpu", 3 if request.param < 0 else 1)
+@pytest.fixture(params=[1, 40, 1 << 18])
+def bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row, some rows or a whole plane at a time; with tables that are made anew, and kept."""
+    monkeypatch.setattr(neighbours, "BAND", request.param)
+    monkeypatch.setattr(neighbours, "KEPT", request.param)
 
 
 def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) -> object:
@@ -34,7 +34,7 @@ def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) 
     return make_grid(Geometry((15, 18, 21), (2.0, 1.5, 1.0), (1.0, 2.0, 3.0), direction), spec)
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("bands")
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 2.0, 2.5), (None, None, None), (2.0, None, 0.7)])
 @pytest.mark.parametrize("slab", [1, 1 << 11, 1 << 22])
 @pytest.mark.parametrize("pieces", [1, 3, 100])
@@ -51,7 +51,7 @@ def test_slabs_equal_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tup
     assert labels.geometry == grid.source
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("bands")
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (None, None, None), (2.0, None, 0.7)])
 @pytest.mark.parametrize("pieces", [1, 4])
 def test_coarse_logits_reach_beyond_the_last_voxel(spacing: tuple, pieces: int) -> None:
@@ -80,6 +80,25 @@ def plain(logits: torch.Tensor, grid: object) -> torch.Tensor:
     return F.interpolate(logits[None].float(), size=grid.crop_shape, mode="trilinear", align_corners=False)[0]
 
 
+def test_labels_do_not_depend_on_slabs_or_on_what_else_is_asked() -> None:
+    """A label that is second everywhere could win between voxels; it is looked for near one where it wins alone."""
+    grid = grid_for((1.0, 0.5, 0.7))
+    logits = torch.zeros(3, *grid.geometry.shape)
+    logits[0, :, :, ::2], logits[1, :, :, 1::2], logits[2] = 10.0, 10.0, 9.0
+    logits[2, 0, 0, 0] = 11.0
+    whole, pieces = run(logits, grid), restore(logits.chunk(7, dim=1), grid, on_slab=_ignore, cancelled=never).array
+    np.testing.assert_array_equal(pieces, whole)
+    entropy = np.zeros(grid.source.shape, dtype=np.uint8)
+    np.testing.assert_array_equal(run(logits, grid, entropy=entropy), whole)
+    found = grid.view(whole) == 2
+    assert found[0].any()
+    assert not found[-1].any()
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
+
+
 def on_source(values: torch.Tensor, grid: object) -> np.ndarray:
     array = np.zeros(grid.source.shape, dtype=np.uint8)
     grid.view(array)[:] = values.numpy()
@@ -92,17 +111,16 @@ def run(logits: torch.Tensor, grid: object, **more: object) -> np.ndarray:
 
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (2.0, None, 0.7)])
 def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.MonkeyPatch, spacing: tuple) -> None:
-    monkeypatch.setitem(module.MANY, "cpu", 1.0)
     grid = grid_for(spacing)
     logits = smooth_logits(grid)
     interpolated = []
 
-    def counting(self: Plane, plane: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    def counting(self: Plane, plane: torch.Tensor, band: slice, places: torch.Tensor) -> torch.Tensor:
         interpolated.append(len(places))
-        return some(self, plane, places)
+        return values(self, plane, band, places)
 
-    some = Plane.some
-    monkeypatch.setattr(Plane, "some", counting)
+    values = Plane.values
+    monkeypatch.setattr(Plane, "values", counting)
     labels = run(logits, grid)
     expected = on_source(plain(logits, grid).argmax(0), grid)
     assert (labels == expected).mean() > 0.9999
@@ -110,7 +128,7 @@ def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.Monke
     assert sum(interpolated) < 0.8 * labels.size
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("bands")
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (None, None, None)])
 def test_memory_layout_and_half_precision_do_not_matter(spacing: tuple) -> None:
     grid = grid_for(spacing)
@@ -122,7 +140,7 @@ def test_memory_layout_and_half_precision_do_not_matter(spacing: tuple) -> None:
         np.testing.assert_array_equal(run(logits.to(half), grid), run(logits.to(half).float(), grid))
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("bands")
 def test_a_label_with_the_largest_value(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_for((1.0, 0.5, 0.7))
     logits = torch.full((256, *grid.geometry.shape), -50.0)
@@ -131,7 +149,7 @@ def test_a_label_with_the_largest_value(monkeypatch: pytest.MonkeyPatch) -> None
     assert (run(logits, grid) == expected).mean() > 0.9999
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("bands")
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (None, None, None)])
 @pytest.mark.parametrize("slab", [1, 1 << 22])
 def test_entropy_equals_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tuple, slab: int) -> None:

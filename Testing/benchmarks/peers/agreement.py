@@ -2,7 +2,7 @@
 
     python -m peers.agreement RESULT NAME=LABELS...
 
-Their interpolations differ, so it is not one; random features make it lower than a trained network would.
+Their windows and interpolation differ, so it is not one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes the CT students that are timed: real architectures, a minute of training, label maps of plausible shapes.
 
-    python -m peers.students IMAGE --output FOLDER [--patch 128] [--seed 0]
+    python -m peers.students IMAGE --output FOLDER [--patch 128] [--seed 0] [--steps 100]
 
 Random weights would give one label everywhere, or noise, and what follows the network would be timed on something no
 trained network gives. So they learn to tell the tissues of the image apart: air, lung, fat, soft tissue and bone, by

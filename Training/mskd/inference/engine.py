@@ -158,7 +158,7 @@ class Engine:
 
     def _grid(self, image: Image, region: Region | None) -> Grid:
         """Of the region, or of the body where the air around it is all one to the network."""
-        grid = make_grid(image.geometry, self.manifest, region)
+        grid = make_grid(image.geometry, self.manifest, region, self._planner.largest_view)
         level = air_level(self.manifest.normalization)
         if region is not None or level is None:
             return grid
@@ -206,6 +206,8 @@ class Engine:
         cpu = torch.device("cpu")
         yield self.device, self._runners.precision
         for device in dict.fromkeys([self.device, cpu]):
+            if not self._runners.runs_on(device):
+                continue
             if device != self.device:
                 yield device, "auto"
             half = self._runners.half(device)

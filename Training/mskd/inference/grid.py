@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -74,27 +76,50 @@ class Grid:
         return turned[every + steps][every + self.crop]
 
 
-def make_grid(source: Geometry, spec: InputSpec, region: Region | None = None) -> Grid:
+def make_grid(
+    source: Geometry,
+    spec: InputSpec,
+    region: Region | None = None,
+    most: tuple[float, float, float] = (inf, inf, inf),
+) -> Grid:
     """Plan how an image on ``source`` becomes the model's input.
 
     The axes are permuted and reversed to the nearest ones of ``spec.orientation``; oblique directions stay oblique.
+
+    Args:
+        source: Grid of the file.
+        spec: What the model takes.
+        region: Where to look; a little context is added.
+        most: Prepared voxels (z, y, x) beyond which a region that fits into them gets less context.
 
     Raises:
         InputError: the region does not meet the image.
     """
     axes, flips = _turn(source, spec.orientation)
     oriented = _turned(source, axes, flips)
-    crop: Slices | None = (slice(0, oriented.shape[0]), slice(0, oriented.shape[1]), slice(0, oriented.shape[2]))
+    crop: Slices = (slice(0, oriented.shape[0]), slice(0, oriented.shape[1]), slice(0, oriented.shape[2]))
     if region is not None:
-        if oriented.index_box(*region.lps()) is None:
+        inner, outer = oriented.index_box(*region.lps()), oriented.index_box(*region.lps(CONTEXT_MM))
+        if inner is None or outer is None:
             raise InputError(
                 f"The region of interest {region.minimum} to {region.maximum} (RAS mm) holds no voxel of the image; "
                 "move it onto the image."
             )
-        crop = oriented.index_box(*region.lps(CONTEXT_MM))
-    if crop is None:
-        raise ValueError("a region with a margin holds what it holds without")
+        steps = zip(most, oriented.spacing, spec.spacing, strict=True)
+        crop = _trimmed(outer, inner, [side * _ratio(step, target) for side, step, target in steps])
     return Grid(source, axes, flips, oriented, crop, _resampled(oriented, crop, spec.spacing))
+
+
+def _trimmed(outer: Slices, inner: Slices, most: Sequence[float]) -> Slices:
+    """``outer`` without what is more than ``most`` voxels, from both sides alike, down to ``inner`` at the least."""
+    sides = []
+    for whole, core, limit in zip(outer, inner, most, strict=True):
+        limit += 1e-6  # 48 * 0.7 / 0.7 is less than 48
+        fits = core.stop - core.start <= limit < inf
+        excess = max(0, whole.stop - whole.start - int(limit)) if fits else 0
+        before = min(core.start - whole.start, max(excess // 2, excess - (whole.stop - core.stop)))
+        sides.append(slice(whole.start + before, whole.stop - (excess - before)))
+    return sides[0], sides[1], sides[2]
 
 
 def narrowed(grid: Grid, box: Slices, spec: InputSpec) -> Grid:
@@ -137,14 +162,18 @@ def _resampled(oriented: Geometry, crop: Slices, wanted: tuple[float | None, ...
     for box, step, target in zip(crop, oriented.spacing, wanted, strict=True):
         side = box.stop - box.start
         count = side
-        # One slice holds nothing to interpolate between.
-        if target is not None and side > 1 and abs(step / target - 1) > SAME_SPACING:
-            count = max(1, round(side * step / target))
+        if side > 1:  # one slice holds nothing to interpolate between
+            count = max(1, round(side / _ratio(step, target)))
         shape.append(count)
         spacing.append(side * step / count)
         first.append(box.start + (side / count - 1) / 2)
     origin = oriented.point(_triple(first))
     return Geometry((shape[0], shape[1], shape[2]), _triple(spacing), origin, oriented.direction)
+
+
+def _ratio(step: float, target: float | None) -> float:
+    """Voxels of the image to one of the prepared grid."""
+    return 1.0 if target is None or abs(step / target - 1) <= SAME_SPACING else target / step
 
 
 def _triple(values: list[float]) -> Triple:

@@ -140,9 +140,13 @@ def peak_bytes(device: torch.device) -> int | None:
     """Largest memory held so far: of the device, or of this process on a CPU (None where the system does not say)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux, where ru_maxrss begins with what the parent process had held
-        return 1024 * int(status.read_text(encoding="utf-8", errors="replace").partition("VmHWM:")[2].split()[0])
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        status = ""
+    told = re.search(r"^VmHWM:\s*(\d+) kB", status, flags=re.MULTILINE)
+    if told is not None:  # Linux, where ru_maxrss begins with what the parent process had held
+        return 1024 * int(told[1])
     try:
         import resource
     except ImportError:  # Windows

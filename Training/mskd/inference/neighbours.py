@@ -1,13 +1,18 @@
-"""Linear interpolation at chosen voxels of a finer or coarser grid over the same box."""
+"""Linear interpolation at chosen voxels of a finer or coarser grid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+BAND = 1 << 18
+"""Target voxels of a band of rows."""
+
+KEPT = 1 << 21
+"""Target voxels of a plane whose tables, 32 bytes each, are kept from slice to slice."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +24,12 @@ class Axis:
         share: The weight of the source voxel after that one.
         between: Whether there is one after it to look at; not where both axes are the same.
         cells: Number of gaps between source voxels; of source voxels where nothing lies ``between``.
-        pace: Source voxels from one target voxel to the next.
     """
 
     lower: Tensor
     share: Tensor
     between: bool
     cells: int
-    pace: float
 
     def ready(self, count: int) -> int:
         """How many target voxels, from the first on, need none but the first ``count`` source voxels."""
@@ -38,7 +41,7 @@ class Axis:
         ``lower`` counts from the first of those.
         """
         start, stop = int(self.lower[first]), int(self.lower[last - 1]) + 1
-        part = Axis(self.lower[first:last] - start, self.share[first:last], self.between, stop - start, self.pace)
+        part = Axis(self.lower[first:last] - start, self.share[first:last], self.between, stop - start)
         return part, start, stop + self.between
 
 
@@ -54,28 +57,15 @@ def make_axis(source: int, target: int, device: torch.device, extent: float | No
     extent = source if extent is None else extent
     if extent == target or source == 1:
         lower = torch.arange(target) if extent == target else torch.zeros(target, dtype=torch.int64)
-        return Axis(lower.to(device), torch.zeros(target, device=device), False, source, extent / target)
+        return Axis(lower.to(device), torch.zeros(target, device=device), False, source)
     centre = (torch.arange(target, dtype=torch.float64) + 0.5) * (extent / target) - 0.5
     centre.clamp_(0, source - 1)
     lower = centre.long().clamp_max_(source - 2)
-    return Axis(lower.to(device), (centre - lower).float().to(device), True, source - 1, extent / target)
-
-
-def between_slices(grid: Tensor, z: Axis, first: int, last: int) -> Tensor:
-    """Source planes ``[last - first, y, x, K]`` of some target slices, from ``[z, y, x, K]``."""
-    lower = z.lower[first:last]
-    if not z.between:
-        return _slices(grid, lower)
-    return torch.lerp(_slices(grid, lower), _slices(grid, lower + 1), z.share[first:last, None, None, None])
-
-
-def _slices(grid: Tensor, places: Tensor) -> Tensor:
-    """A view where it is a single one."""
-    return grid.narrow(0, int(places), 1) if len(places) == 1 else grid.index_select(0, places)
+    return Axis(lower.to(device), (centre - lower).float().to(device), True, source - 1)
 
 
 class Plane:
-    """From the voxels of a source plane to those of a target plane.
+    """From the voxels of a source plane to those of a target plane, a band of rows at a time.
 
     Args:
         y: From target to source rows.
@@ -85,36 +75,43 @@ class Plane:
 
     def __init__(self, y: Axis, x: Axis, columns: int) -> None:
         self.y, self.x = y, x
-        self.size = (len(y.lower), len(x.lower))
-        # The corners around each target voxel, row by row, and their weights.
-        self._index = _pairs(_corners(y, columns), _corners(x, 1), torch.add)
-        self._weights = _pairs(_weights(y), _weights(x), torch.mul)
+        self._columns = columns
+        height, width = len(y.lower), len(x.lower)
+        rows = max(1, BAND // width)
+        self.bands = tuple(slice(first, min(first + rows, height)) for first in range(0, height, rows))
+        self._keeps = height * width <= KEPT
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def all(self, planes: Tensor) -> Tensor:
-        """Values ``[n, target y, target x, K]`` from source planes ``[n, y, x, K]``, float32."""
-        # What F.interpolate calls; that one takes no scale beside a size.
-        scales = 1 / self.y.pace, 1 / self.x.pace
-        wide = torch.ops.aten.upsample_bilinear2d(planes.permute(0, 3, 1, 2), list(self.size), False, *scales)
-        return wide.permute(0, 2, 3, 1)
+    def values(self, plane: Tensor, band: slice, places: Tensor) -> Tensor:
+        """Values ``[M, K]`` at some target voxels.
 
-    def some(self, plane: Tensor, places: Tensor) -> Tensor:
-        """Values ``[M, K]`` at the target voxels ``places`` ``[M]``, counted row by row, of one plane ``[y, x, K]``."""
-        index, weights = self._index.index_select(0, places), self._weights.index_select(0, places)
+        Args:
+            plane: Source values ``[y, x, K]``, float32, contiguous.
+            band: One of ``bands``.
+            places: Target voxels ``[M]``, counted row by row from the first of the band.
+        """
+        index, weights = (table.index_select(0, places) for table in self._corners(band))
         # One fused gather and weighted sum: the corners of a voxel are never written out.
         return F.embedding_bag(index, plane.flatten(0, 1), per_sample_weights=weights, mode="sum")
 
+    def _corners(self, band: slice) -> tuple[Tensor, Tensor]:
+        """Where the source voxels around each target voxel lie, and their weights, ``[target, 1, 2 or 4]`` both."""
+        if band.start in self._known:
+            return self._known[band.start]
+        rows, columns = _corners(self.y, band) * self._columns, _corners(self.x, slice(None))
+        index = rows[:, None, :, None] + columns[None, :, None, :]
+        weights = _weights(self.y, band)[:, None, :, None] * _weights(self.x, slice(None))[None, :, None, :]
+        made = index.int().flatten(2).flatten(0, 1), weights.flatten(2).flatten(0, 1)
+        if self._keeps:
+            self._known[band.start] = made
+        return made
 
-def _corners(axis: Axis, stride: int) -> Tensor:
-    """Places ``[target, 1 or 2]`` of the source voxels around each target voxel."""
-    steps = torch.arange(1 + axis.between, device=axis.lower.device)
-    return ((axis.lower[:, None] + steps) * stride).int()
+
+def _corners(axis: Axis, part: slice) -> Tensor:
+    """Source voxels ``[target, 1 or 2]`` around each target voxel."""
+    return axis.lower[part, None] + torch.arange(1 + axis.between, device=axis.lower.device)
 
 
-def _weights(axis: Axis) -> Tensor:
-    upper = axis.share[:, None]
+def _weights(axis: Axis, part: slice) -> Tensor:
+    upper = axis.share[part, None]
     return torch.cat([1 - upper, upper], dim=1) if axis.between else torch.ones_like(upper)
-
-
-def _pairs(rows: Tensor, columns: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """``[y * x, a * b]`` from ``[y, a]`` and ``[x, b]``."""
-    return join(rows[:, None, :, None], columns[None, :, None, :]).flatten(2).flatten(0, 1)

@@ -34,6 +34,10 @@ COMFORTABLE = 1 << 22
 and with less memory than as a whole, although overlaps are computed twice."""
 
 MOST_BATCHED = 8
+COVERED = 0.85
+"""Of the field of view of the largest training images: a network whose patch is that large has always seen where they
+end, and gives other labels where it sees further than in training."""
+
 WINDOW_DEPENDENT = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 """Layers whose result depends on the size of the input: such a network sees what it was trained on, windows."""
 
@@ -76,8 +80,16 @@ class Planner:
         sketch.enlarges = False
         z, y, x = (1,) * (3 - manifest.dim) + sketch.logit_stride
         self._step: Shape = (z, y, x)
-        self._window_dependent = any(isinstance(module, WINDOW_DEPENDENT) for module in sketch.modules())
+        z, y, x = (1,) * (3 - manifest.dim) + tuple(manifest.patch)
+        self._patch: Shape = (z, y, x)
+        self._fixed = _fixed_axes(manifest, sketch)
         self._known: dict[Shape, int] = {}
+
+    @property
+    def largest_view(self) -> tuple[float, float, float]:
+        """Voxels (z, y, x) of a volume that a single window may show the network."""
+        z, y, x = (side if fixed else inf for side, fixed in zip(self._patch, self._fixed, strict=True))
+        return z, y, x
 
     def cheapest(
         self,
@@ -136,20 +148,18 @@ class Planner:
                 yield self._layouts(shape, floor)
 
     def _floor(self, shape: Shape, halving: int) -> Shape:
-        sides = self._manifest.patch if self._manifest.dim == 3 else (1, *self._manifest.patch)
-        z, y, x = (max(min(side, SMALLEST_WINDOW), side >> halving) for side in sides)
+        z, y, x = (max(min(side, SMALLEST_WINDOW), side >> halving) for side in self._patch)
         return smaller(shape, times(divided((z, y, x), self._step), self._step))
 
     def _layouts(self, shape: Shape, floor: Shape, depths: list[int] | None = None) -> list[_Layout]:
         """Every combination of a number of pieces along each axis; ``depths`` fixes the sides along z."""
         flat = 3 - self._manifest.dim
-        share = 2 if self._window_dependent else OVERLAP_SHARE
-        z, y, x = (side // share if axis >= flat else 0 for axis, side in enumerate(floor))
-        overlap = times(divided((z, y, x), self._step), self._step)
+        z, y, x = (side // (2 if fixed else OVERLAP_SHARE) for side, fixed in zip(floor, self._fixed, strict=True))
+        overlap = times(divided((0 if flat else z, y, x), self._step), self._step)
         multiples = (1,) * flat + self._sketch.divisor
         sides = [
-            [least] if self._window_dependent else _sides(full, least, shared, multiple)
-            for full, least, shared, multiple in zip(shape, floor, overlap, multiples, strict=True)
+            [least] if fixed else _sides(full, least, shared, multiple)
+            for fixed, full, least, shared, multiple in zip(self._fixed, shape, floor, overlap, multiples, strict=True)
         ]
         sides[0] = depths or sides[0]
         return [_Layout(shape, window, overlap) for window in product(*sides)]  # type: ignore[arg-type]
@@ -177,6 +187,22 @@ class Planner:
         if window not in self._known:
             self._known[window] = forward_bytes(self._sketch, len(self._manifest.channels), window)
         return self._known[window]
+
+
+def _fixed_axes(manifest: Manifest, sketch: SegmentationNetwork) -> tuple[bool, ...]:
+    """Along which of z, y and x the network is to see half overlapping windows no larger than its patch.
+
+    That is rounded up to whole logits.
+    """
+    flat = 3 - manifest.dim
+    if any(isinstance(module, WINDOW_DEPENDENT) for module in sketch.modules()):
+        return (False,) * flat + (True,) * manifest.dim
+    known = manifest.training_data
+    if known is None:
+        return (False,) * 3
+    sides = zip(manifest.patch, manifest.spacing[flat:], known.spacing[flat:], known.extent[flat:], strict=True)
+    covered = (side * (step or own.low) >= COVERED * field.high for side, step, own, field in sides)
+    return (False,) * flat + tuple(covered)
 
 
 def _sides(full: int, least: int, shared: int, multiple: int) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,24 +14,16 @@ from mskd.errors import Cancelled
 from mskd.events import CancelCheck
 from mskd.image.geometry import LabelMap
 from mskd.inference.grid import Grid
-from mskd.inference.neighbours import Axis, Plane, between_slices, make_axis
+from mskd.inference.neighbours import Axis, Plane, make_axis
 from mskd.inference.region import Region
 from mskd.inference.uncertainty import Confidence, entropy_percent, is_certain
 from mskd.inference.windows import Shape, divided
-
-Number = TypeVar("Number", int, float)
 
 SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 """Logits of a slab, as float32 rows."""
 
 SLAB_VOXELS = {"cpu": 4 << 20, "cuda": 64 << 20}
 """Target voxels of a slab."""
-
-PLANES = {"cpu": 1, "cuda": 16}
-"""Target slices interpolated at a time."""
-
-MANY = {"cpu": 0.4, "cuda": 0.0}
-"""Share of voxels along borders beyond which it is quicker to interpolate all of them."""
 
 MIXED = 255
 """In a map of cells: not one label. A label with this value is treated as such a cell, which costs time only."""
@@ -53,8 +44,8 @@ def restore(
     """Interpolate the logits linearly and take the largest, slab by slab.
 
     Where all the prepared voxels around a voxel have the same label, so has the voxel, whatever the weights of the
-    interpolation; only the others, along borders, are interpolated. Without ``entropy``, a label that wins at none of
-    the prepared voxels of some slices is not looked for between them.
+    interpolation; only the others, along borders, are interpolated. A label that wins at no voxel of the two prepared
+    slices around a slice is not looked for in it.
 
     Args:
         slabs: Logits ``[K, some z, y, x]`` on the prepared grid, which join along z; channels-last memory and half
@@ -64,7 +55,7 @@ def restore(
         step: Prepared voxels, along each axis, to one of the logits; the last of those may reach beyond the grid.
         entropy: Filled where given: zeros ``[z, y, x]`` on the source grid that become the entropy of each voxel's
             probabilities, in percent of the largest possible.
-        confidence: Told the prepared voxels of each label.
+        confidence: Told the logits, one a voxel of theirs, and the label of each.
         on_slab: Told (done, total) slices.
         cancelled: Asked every few slices.
 
@@ -181,35 +172,36 @@ class _Slab:
         for dim, axis in ((2, plane.x), (1, plane.y), (0, z)):
             labels = labels.index_select(dim, axis.lower)
         unsure = torch.zeros_like(labels) if with_entropy else None
-        present, rows = (None, self.rows) if with_entropy else self._present()
-        source, count = rows.view(*self.shape, -1), _limit(PLANES, labels.device)
-        for first in range(0, len(labels), count):
-            last = min(len(labels), first + count)
-            some = labels[first:last]
-            border = (some == MIXED).flatten()
-            share = int(border.count_nonzero()) / border.numel()
-            if not share:
-                continue
-            planes = between_slices(source, z, first, last)
-            if share > _limit(MANY, labels.device):
-                places: Any = slice(None)
-                values = plane.all(planes).flatten(0, 2)
-            else:
-                places = border.nonzero().squeeze(1)
-                values = plane.some(planes[0], places)
-            best, place = values.max(dim=1)
-            some.view(-1)[places] = place.to(torch.uint8) if present is None else present[place]
-            if unsure is not None:
-                unsure[first:last].view(-1)[places] = entropy_percent(values, best)
+        border = labels == MIXED
+        busy = border.flatten(1).any(dim=1).tolist()
+        if not any(busy):
+            return labels, unsure
+        source, wins = self.rows.view(*self.shape, -1), self._wins()
+        lower, share = z.lower.tolist(), z.share.tolist()
+        for row in (row for row, some in enumerate(busy) if some):
+            around = slice(lower[row], lower[row] + 1 + z.between)
+            present = wins[around].any(dim=0).nonzero().squeeze(1)
+            chosen = None if with_entropy else present
+            values = _between(source[around], share[row], chosen)
+            for band in plane.bands:
+                places = border[row, band].flatten().nonzero().squeeze(1)
+                logits = plane.values(values, band, places)
+                candidates = logits if chosen is not None else logits.index_select(1, present)
+                labels[row, band].view(-1)[places] = present[candidates.max(dim=1).indices].to(torch.uint8)
+                if unsure is not None:
+                    unsure[row, band].view(-1)[places] = entropy_percent(logits, logits.amax(dim=1))
         return labels, unsure
 
-    def _present(self) -> tuple[Tensor | None, Tensor]:
-        """The labels that win somewhere here, and the columns of their logits: no other is looked for in between."""
-        wins = torch.stack([(self.winner == label).any() for label in range(self.rows.shape[1])])
-        if wins.all():
-            return None, self.rows
-        present = wins.nonzero().squeeze(1)
-        return present.to(torch.uint8), self.rows.index_select(1, present)
+    def _wins(self) -> Tensor:
+        """Whether a label wins somewhere in a slice, ``[z, K]``."""
+        winner = self.winner.view(self.shape[0], -1)
+        return torch.stack([(winner == label).any(dim=1) for label in range(self.rows.shape[1])], dim=1)
+
+
+def _between(slices: Tensor, share: float, labels: Tensor | None) -> Tensor:
+    """Logits ``[y, x, K]`` between one or two slices ``[1 or 2, y, x, K']``, of all labels or of some."""
+    planes = [plane if labels is None else plane.index_select(2, labels) for plane in slices]
+    return planes[0] if len(planes) == 1 else torch.lerp(planes[0], planes[1], share)
 
 
 def _cells(winner: Tensor, certain: Tensor | None, axes: tuple[Axis, Axis, Axis]) -> Tensor:
@@ -229,5 +221,5 @@ def _cells(winner: Tensor, certain: Tensor | None, axes: tuple[Axis, Axis, Axis]
     return torch.where(lowest == highest, lowest, MIXED)
 
 
-def _limit(limits: dict[str, Number], device: torch.device) -> Number:
+def _limit(limits: dict[str, int], device: torch.device) -> int:
     return limits["cuda" if device.type == "cuda" else "cpu"]

@@ -95,6 +95,10 @@ class Runners:
         if self._backend != AUTO:
             self._runner(device, Choice(self._backend, _single(self.precision), {}))
 
+    def runs_on(self, device: torch.device) -> bool:
+        """Whether the backend that was asked for knows a type of device; PyTorch knows all."""
+        return self._backend == AUTO or device.type in BACKENDS[self._backend].devices
+
     def half(self, device: torch.device) -> str | None:
         """The half precision that saves memory on a device; None where it is slow, in use already, or not wanted."""
         half = HALVES.get(device.type)

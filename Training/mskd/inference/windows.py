@@ -149,7 +149,7 @@ def stream(
     divided by ``plan.step``.
 
     Args:
-        forward: From ``[N, C, *spatial]`` to logits ``[N, K, *spatial]``.
+        forward: From ``[N, C, *spatial]`` to logits ``[N, K, *spatial]``, their sides divided by ``plan.step``.
         volume: Prepared voxels on the device of ``forward``, as large as the plan says (see :func:`fitted`).
         plan: The windows.
         dim: 2 or 3, what ``forward`` takes.

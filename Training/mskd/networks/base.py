@@ -21,6 +21,8 @@ Network = TypeVar("Network", bound=nn.Module)
 class SegmentationNetwork(nn.Module):
     """A network from ``[N, C, *spatial]`` images to ``[N, K, *spatial]`` logits of the same, arbitrary, size.
 
+    One whose stem strides computes them on a coarser grid, and leaves them there where ``enlarges`` is unset.
+
     A family subclasses this, names the record that validates its arguments, and implements ``_forward`` for inputs
     whose every side is a multiple of ``divisor``; other sizes are padded here and the logits cropped back.
     """

@@ -59,7 +59,8 @@ class UNetArguments(Strict):
 class UNet(SegmentationNetwork):
     """Encoder, skip connections and decoder; ``make_encoder`` and ``make_decoder`` supply the stages.
 
-    The logits are computed at the stem's resolution and, when the stem strides, interpolated to the input's.
+    The logits are computed at the stem's resolution and, when the stem strides, interpolated to the input's unless
+    ``enlarges`` is unset.
     """
 
     def __init__(self, arguments: UNetArguments, make_encoder: MakeStage, make_decoder: MakeStage) -> None:

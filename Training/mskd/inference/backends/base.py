@@ -31,7 +31,10 @@ class Backend(Protocol):
     def __init__(self, network: SegmentationNetwork, device: torch.device, precision: str = "float32") -> None: ...
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Logits ``[N, K, *spatial]`` float32 of ``image`` ``[N, C, *spatial]``, both on the device."""
+        """Logits ``[N, K, *spatial]`` float32 of ``image`` ``[N, C, *spatial]``, both on the device.
+
+        As large as the network gives them (see ``SegmentationNetwork.logits_size``).
+        """
         ...
 
     @classmethod
