@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def _phase(seconds: dict[str, float], name: str) -> float:
 
 
 def draw(found: Found, path: Path) -> None:
-    """Bars of seconds by phase, a panel an image, on a scale that shows both ends."""
+    """Bars of seconds, a panel an image, on a scale that shows both ends."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -181,11 +182,12 @@ def _panel(panel: Any, rows: list[Found], image: str) -> None:
     names = [row["contender"] for row in rows]
     totals = [row["seconds"]["total"] for row in rows]
     colours = ["#0b6e4f" if row["kind"] == "mskd" else "#8a8f98" for row in rows]
-    bars = panel.barh(names, totals, color=colours)
+    start = 10 ** floor(log10(min(totals)))  # not 0, which a logarithmic scale has not
+    bars = panel.barh(names, [total - start for total in totals], left=start, color=colours)
     texts = [f"{total:.2f} s, {row['peak_mb'] / 1000:.1f} GB" for total, row in zip(totals, rows, strict=True)]
     panel.bar_label(bars, texts, padding=4)
     panel.set_xscale("log")
-    panel.margins(x=0.3)
+    panel.set_xlim(start, 4 * max(totals))
     panel.set_xlabel("seconds from file to labels file (logarithmic)")
     panel.set_title(image, loc="left")
     panel.spines[["top", "right"]].set_visible(False)
