@@ -37,6 +37,7 @@ from mskd.inference.environment import device_name, keep_freed_memory, versions
 from mskd.inference.memory import peak_bytes
 from mskd.inference.restore import restore
 from mskd.inference.uncertainty import Confidence
+from mskd.inference.windows import SLAB_SLICES
 from mskd.spec import Normalization
 
 SPACING, PREPARED = (1.0, 0.78125, 0.78125), (1.5, 1.5, 1.5)
@@ -110,7 +111,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for kind in (*KINDS[at:], *KINDS[:at]):
             command = [sys.executable, __file__, "--child", kind, str(folder), "--threads", str(options.threads)]
             command += ["--shape", *map(str, options.shape)]
-            done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8")
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8")
             runs[kind].append(json.loads(done.stdout))
     labels = {kind: np.load(folder / f"{kind}.npy") for kind in KINDS}
     ratio = {
@@ -147,7 +148,7 @@ def measure_one(kind: str, folder: Path, grid: Grid, threads: int) -> dict[str, 
 def _ours(grid: Grid, uncertainty: bool) -> Callable[[np.ndarray], np.ndarray]:
     def convert(logits: np.ndarray) -> np.ndarray:
         return restore(
-            torch.from_numpy(logits),
+            torch.from_numpy(logits).split(SLAB_SLICES, dim=1),
             grid,
             entropy=np.zeros(grid.source.shape, np.uint8) if uncertainty else None,
             confidence=Confidence(len(logits)),

@@ -94,3 +94,16 @@ def test_allocators_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     settings = json.loads(output.read_text())["settings"]
     assert settings[allocator.OURS]["wall_to_ours"] == 1
     assert all(row["processor_seconds"] > 0 and row["peak_mb"] > 0 for row in settings.values())
+
+
+def test_restoring_is_measured_with_its_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restore = load("restore")
+    monkeypatch.setattr(restore, "keep_freed_memory", lambda: None)
+    grid = restore.grid_of((20, 30, 32))
+    np.save(tmp_path / "logits.npy", restore.phantom(grid.geometry.shape, 5).numpy())
+    measured = {kind: restore.measure_one(kind, tmp_path, grid, 1) for kind in ("mskd", "uncertainty")}
+    assert all(found["seconds"] > 0 and found["peak_mb"] > 50 for found in measured.values())
+    first, second = (np.load(tmp_path / f"{kind}.npy") for kind in measured)
+    assert first.shape == (20, 30, 32)
+    assert first.any()
+    assert (first == second).all()
