@@ -80,7 +80,7 @@ def test_the_interactive_path_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["interactive.py", *arguments])
     load("interactive").main()
     result = json.loads(output.read_text())
-    assert result["network_sees"] == [44, 59, 44]
+    assert result["network_sees"] == [40, 56, 40]  # its patch: the context around the region gives way
     assert {"prepare", "windows", "restore", "total"} <= result["phases"].keys()
     assert result["milliseconds"] > result["phases"]["total"] > 0
 
