@@ -185,6 +185,8 @@ class _Slab:
             values = _between(source[around], share[row], chosen)
             for band in plane.bands:
                 places = border[row, band].flatten().nonzero().squeeze(1)
+                if not len(places):
+                    continue
                 logits = plane.values(values, band, places)
                 candidates = logits if chosen is not None else logits.index_select(1, present)
                 labels[row, band].view(-1)[places] = present[candidates.max(dim=1).indices].to(torch.uint8)
