@@ -14,11 +14,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 
-@pytest.fixture(autouse=True)
-def cuda() -> Iterator[None]:
-    """Skips without a CUDA device; with one, every test starts with its memory given back and its peak forgotten."""
+@pytest.fixture(scope="session")
+def needs_cuda() -> None:
+    """Skips without a CUDA device, before anything is made ready for one."""
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def cuda(needs_cuda: None) -> Iterator[None]:
+    """Every test starts with the device's memory given back and its peak forgotten."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     yield
@@ -39,12 +44,12 @@ def phantom() -> Any:
 
 
 @pytest.fixture(scope="session")
-def student(phantom: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The benchmark's CT student, fitted to the phantom."""
+def student(needs_cuda: None, phantom: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The benchmark's CT student, which has learnt nine layers of the phantom's density."""
     from peers.students import make_students
 
     from mskd.package import open_package
 
     folder = tmp_path_factory.mktemp("student")
-    make_students(phantom, folder, patch=64, seed=0)
+    make_students(phantom, folder, patch=64, seed=0, edges=np.linspace(-560, 560, 8).tolist())
     return open_package(folder / "light")

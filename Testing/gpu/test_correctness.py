@@ -12,8 +12,8 @@ from mskd.image import read_image
 from mskd.inference import Engine, Region
 from mskd.package import open_package
 
-TRAINED, RANDOM = 0.999, 0.98
-"""Least share of equal labels. Random features leave many voxels undecided, so half precision turns more of them."""
+TRAINED, HARDLY_TRAINED = 0.999, 0.98
+"""Least share of equal labels. A minute's training leaves voxels undecided, so half precision turns more of them."""
 
 
 def equal_share(ours: Any, theirs: Any) -> float:
@@ -44,13 +44,13 @@ def test_trained_weights_on_real_images(real_data_folder: Path, precision: str) 
 def test_many_labels_in_a_larger_image(student: Any, phantom: Any, on_cpu: Any, precision: str) -> None:
     found = Engine(student, "cuda", backend="torch_eager", precision=precision).run(phantom)
     assert found.report["device"].startswith("cuda")
-    assert equal_share(found, on_cpu) >= RANDOM
+    assert equal_share(found, on_cpu) >= HARDLY_TRAINED
 
 
 def test_the_engines_own_choice(student: Any, phantom: Any, on_cpu: Any) -> None:
     found = Engine(student, "cuda").run(phantom)
     assert found.report["device"].startswith("cuda")
-    assert equal_share(found, on_cpu) >= RANDOM
+    assert equal_share(found, on_cpu) >= HARDLY_TRAINED
 
 
 def test_a_region(student: Any, phantom: Any) -> None:
@@ -58,4 +58,4 @@ def test_a_region(student: Any, phantom: Any) -> None:
     on_cpu = Engine(student, "cpu", backend="torch_eager").run(phantom, region)
     found = Engine(student, "cuda").run(phantom, region)
     assert np.any(found.labels.array)
-    assert equal_share(found, on_cpu) >= RANDOM
+    assert equal_share(found, on_cpu) >= HARDLY_TRAINED

@@ -9,6 +9,7 @@ the mean density around a voxel. The other labels are computed as all are, and w
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -58,16 +59,16 @@ def make_manifest(name: str, patch: int) -> Manifest:
     )
 
 
-def tissues(volume: Tensor) -> Tensor:
-    """Labels ``[z, y, x]`` of a prepared volume ``[1, z, y, x]``."""
+def tissues(volume: Tensor, edges: Sequence[float]) -> Tensor:
+    """Labels ``[z, y, x]`` of a prepared volume ``[1, z, y, x]``, by the mean density around a voxel."""
     for _ in range(2):
         volume = F.avg_pool3d(volume, 5, stride=1, padding=2, count_include_pad=False)
-    return torch.bucketize(volume[0], torch.tensor(EDGES_HU) / NORMALIZATION.std)
+    return torch.bucketize(volume[0], torch.tensor(edges) / NORMALIZATION.std)
 
 
-def fit(network: SegmentationNetwork, volume: Tensor, steps: int) -> None:
-    """Train on random cubes of ``[1, z, y, x]``, one a step."""
-    labels, side = tissues(volume), min(CROP, *volume.shape[1:])
+def fit(network: SegmentationNetwork, volume: Tensor, labels: Tensor, steps: int) -> None:
+    """Train on random cubes of ``[1, z, y, x]`` and ``[z, y, x]``, one a step."""
+    side = min(CROP, *volume.shape[1:])
     optimizer = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     network.train()
@@ -82,14 +83,17 @@ def fit(network: SegmentationNetwork, volume: Tensor, steps: int) -> None:
     network.eval()
 
 
-def make_students(image: Image, folder: Path, patch: int, seed: int, steps: int = STEPS) -> None:
-    """Write a package for each name in ``STUDENTS``."""
+def make_students(
+    image: Image, folder: Path, patch: int, seed: int, steps: int = STEPS, edges: Sequence[float] = EDGES_HU
+) -> None:
+    """Write a package for each name in ``STUDENTS``, which tells apart what lies between ``edges`` in HU."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in STUDENTS:
         torch.manual_seed(seed)
         manifest = make_manifest(name, patch)
         network = build_network(manifest.network)
-        fit(network, torch.from_numpy(preprocess(image, manifest).array), steps)
+        volume = torch.from_numpy(preprocess(image, manifest).array)
+        fit(network, volume, tissues(volume, edges), steps)
         save_package(folder / name, manifest, network, overwrite=True)
 
 
