@@ -30,8 +30,8 @@ SLICES = (16, 4, 1)
 """Slices that a 2D network takes at a time: more of them are no faster."""
 
 COMFORTABLE = 1 << 22
-"""Voxels that a processor takes at a time: a network at full resolution computes a chest CT of 13 million in six windows
-sooner than as a whole, although overlaps are computed twice, and any network with about half of the memory."""
+"""Voxels that a processor takes at a time: a network at full resolution computes a chest CT of 13 million in six
+windows sooner than as a whole, although overlaps are computed twice, and any network with about half of the memory."""
 
 MOST_BATCHED = 8
 COVERED = 0.85
