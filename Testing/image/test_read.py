@@ -13,7 +13,8 @@ import SimpleITK as sitk
 
 from mskd.errors import InputError
 from mskd.image import dicom, read_image, read_labels
-from mskd.image.nifti import load_nifti
+from mskd.image import nifti as nifti_module
+from mskd.image.nifti import check_nifti, load_nifti
 
 DIRECTION = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 NRRD = (
@@ -142,6 +143,13 @@ def test_not_an_image(tmp_path: Path, name: str, content: bytes) -> None:
     refused(path)
 
 
+@pytest.fixture(params=["zlib", "isal.isal_zlib"])
+def inflating(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What unpacks gzip, with the package that is quicker and without it."""
+    monkeypatch.setattr(nifti_module, "inflating", pytest.importorskip(request.param))
+
+
+@pytest.mark.usefixtures("inflating")
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
 def test_truncated(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}", random_image())
@@ -149,6 +157,7 @@ def test_truncated(tmp_path: Path, suffix: str) -> None:
     assert "truncated" in refused(path)
 
 
+@pytest.mark.usefixtures("inflating")
 def test_corrupt_gzip_body(tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     noise = np.random.default_rng(1).integers(0, 30000, (60, 80, 80)).astype(np.int16)
@@ -209,6 +218,23 @@ def test_voxels_that_are_not_finite(tmp_path: Path, value: float) -> None:
     array = np.zeros((3, 4, 5), dtype=np.float32)
     array[1, 2, 3] = value
     assert "1 of 60 voxels" in refused(write(tmp_path / "a.nii.gz", sitk.GetImageFromArray(array)))
+
+
+@pytest.mark.usefixtures("inflating")
+@pytest.mark.parametrize("packed", [False, True])
+def test_check_counts_voxels_that_lie_across_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    array = np.random.default_rng(0).normal(size=(6, 7, 8))
+    array[0, 0, 0] = array[3, 3, 3] = array[-1, -1, -1] = np.nan
+    content = write(tmp_path / "whole.nii", sitk.GetImageFromArray(array)).read_bytes()
+    monkeypatch.setattr(nifti_module, "CHUNK", 101)
+    monkeypatch.setattr(nifti_module, "COMPRESSED_CHUNK", 101)
+    path = tmp_path / ("a.nii.gz" if packed else "a.nii")
+    for data, said in ((content, "3 of 336 voxels"), (content[:-5], "2680 of 2688 bytes")):
+        path.write_bytes(gzip.compress(data) if packed else data)
+        with pytest.raises(InputError, match=said):
+            check_nifti(path)
 
 
 def test_channels_on_different_grids(tmp_path: Path) -> None:
@@ -361,6 +387,7 @@ def test_axes_of_nifti_are_those_of_itk(tmp_path: Path, shape: tuple[int, ...]) 
     assert read.array.shape[1:] == ((1,) * (3 - len(shape)) + shape)[-3:]
 
 
+@pytest.mark.usefixtures("inflating")
 def test_gzip_of_several_members_and_padding(tmp_path: Path) -> None:
     content = nifti(np.arange(210, dtype=np.int16).reshape(5, 6, 7), "<", "sform", AFFINES["plain"], (1.0, 0.0))
     whole = [gzip.compress(content[:100]), gzip.compress(content[100:500]), gzip.compress(content[500:])]
