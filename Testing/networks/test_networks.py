@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from mskd.errors import SettingsError
+from mskd.inference.backends.torch_eager import fold_batch_norm
 from mskd.networks import NETWORKS, build_network, count_parameters
+from mskd.networks.blocks import ConvNormAct
 from mskd.spec import NetworkSpec
 
 ARGUMENTS = {"in_channels": 2, "classes": 4, "channels": [4, 6, 8]}
@@ -76,6 +78,32 @@ def test_saved_weights_give_the_same_logits(name: str, dim: int) -> None:
 def test_no_module_is_aliased(name: str) -> None:
     network = make(name, 3)
     assert len(network.state_dict()) == len({tensor.data_ptr() for tensor in network.state_dict().values()})
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("separable", [False, True])
+@pytest.mark.parametrize("folded", [False, True])
+def test_several_tensors_are_seen_as_their_concatenation(dim: int, separable: bool, folded: bool) -> None:
+    torch.manual_seed(0)
+    sizes = {"kernel": (3,) * dim, "stride": (1,) * dim}
+    block = ConvNormAct(dim, 8, 5, norm="batch", separable=separable, **sizes).double()
+    if folded:
+        fold_batch_norm(block.eval())
+        block.requires_grad_()
+    parts = [torch.randn(2, 4, *(7, 6, 5)[:dim], dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    whole = block(torch.cat(parts, dim=1))
+    handed = list(parts)
+    apart = block(handed)
+    assert not handed
+    torch.testing.assert_close(apart, whole)
+    wanted = [*parts, *block.parameters()]
+    weights = torch.randn_like(whole)
+    for one, other in zip(
+        torch.autograd.grad((apart * weights).sum(), wanted),
+        torch.autograd.grad((whole * weights).sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
 
 
 def test_separable_convolutions_are_light() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from mskd.networks.depthwise import DepthwiseConv3d
+from mskd.networks.depthwise import CONVOLVE, DepthwiseConv3d, depthwise_conv
 
 MakeModule = Callable[..., nn.Module]
 
@@ -43,7 +45,8 @@ class ConvNormAct(nn.Sequential):
     ) -> None:
         padding = tuple(side // 2 for side in kernel)
         kernel, stride = tuple(kernel), tuple(stride)
-        if separable and inputs > 1:
+        self.separable = separable and inputs > 1
+        if self.separable:
             convolutions = [
                 DEPTHWISE[dim](inputs, inputs, kernel, stride, padding, groups=inputs, bias=False),
                 CONV[dim](inputs, outputs, 1, bias=False),
@@ -52,6 +55,41 @@ class ConvNormAct(nn.Sequential):
             convolutions = [CONV[dim](inputs, outputs, kernel, stride, padding, bias=False)]
         activation = [nn.LeakyReLU(0.01, inplace=True)] if activate else []
         super().__init__(*convolutions, norm_layer(norm, dim, outputs), *activation)
+
+    def forward(self, input: Tensor | list[Tensor]) -> Tensor:
+        """Of one tensor, or of the channels of several equally wide ones together; their list is emptied.
+
+        With that, nothing holds the memory of what has been seen.
+        """
+        if isinstance(input, list):
+            features, after = (self._apart(input), 2) if self.separable else (_joined(input), 0)
+        else:
+            features, after = input, 0
+        del input
+        for module in list(self)[after:]:
+            features = module(features)
+        return features
+
+    def _apart(self, parts: list[Tensor]) -> Tensor:
+        """Both convolutions, part by part: their sum is what the concatenation gives, in two thirds of the memory."""
+        depthwise: Any = self[0]
+        pointwise: Any = self[1]
+        width = depthwise.in_channels // len(parts)
+        total: Tensor | None = None
+        for first in range(0, depthwise.in_channels, width):
+            channels = slice(first, first + width)
+            features = depthwise_conv(parts.pop(0), depthwise.weight[channels], depthwise.stride, depthwise.padding)
+            bias = pointwise.bias if total is None else None
+            features = CONVOLVE[features.dim() - 2](features, pointwise.weight[:, channels], bias)
+            total = features if total is None else total.add_(features)
+        assert total is not None
+        return total
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    whole = torch.cat(parts, dim=1)
+    parts.clear()
+    return whole
 
 
 class ResidualBlock(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,25 +10,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+CONVOLVE: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}
+
 
 class DepthwiseConv3d(nn.Conv3d):
-    """``nn.Conv3d`` with one group a channel: the same weights, keys and numbers.
-
-    PyTorch's backward pass of it takes many times as long as its forward pass on a processor. Here, with stride 1, the
-    gradient of the input is one more forward convolution, with the kernel mirrored, and that of the weights a few 2D
-    depthwise convolutions over the slices, for which PyTorch has fast code. Elsewhere this is PyTorch's own.
-    """
+    """``nn.Conv3d`` with one group a channel: the same weights, keys and numbers, by :func:`depthwise_conv`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        trains = torch.is_grad_enabled() and self.weight.requires_grad and input.device.type == "cpu"
-        if not trains or max(self.stride) > 1 or self.bias is not None:
+        if self.bias is not None:  # a norm folded into it: it learns no more
             return super().forward(input)
-        weight = self.weight
-        if torch.is_autocast_enabled("cpu"):
-            kind = torch.get_autocast_dtype("cpu")
-            input, weight = input.to(kind), weight.to(kind)
-        result: Tensor = _Depthwise.apply(input, weight)  # type: ignore[no-untyped-call]
-        return result
+        return depthwise_conv(input, self.weight, self.stride, self.padding)
+
+
+def depthwise_conv(image: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int] | str) -> Tensor:
+    """A 2D or 3D convolution with one group a channel, without bias.
+
+    PyTorch's backward pass of it in 3D takes many times as long as its forward pass on a processor. Here, with stride
+    1, the gradient of the input is one more forward convolution, with the kernel mirrored, and that of the weights a
+    few 2D depthwise convolutions over the slices, for which PyTorch has fast code. Elsewhere this is PyTorch's own.
+
+    Args:
+        image: ``[N, C, *spatial]``.
+        weight: ``[C, 1, *kernel]``, odd; with stride 1 the padding keeps the size.
+    """
+    dim = weight.dim() - 2
+    trains = torch.is_grad_enabled() and weight.requires_grad and image.device.type == "cpu"
+    if dim == 2 or not trains or max(stride) > 1:
+        return CONVOLVE[dim](image, weight, None, stride, padding, groups=len(weight))
+    if torch.is_autocast_enabled("cpu"):
+        kind = torch.get_autocast_dtype("cpu")
+        image, weight = image.to(kind), weight.to(kind)
+    result: Tensor = _Depthwise.apply(image, weight)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Depthwise(torch.autograd.Function):

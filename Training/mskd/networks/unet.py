@@ -6,7 +6,6 @@ from collections.abc import Callable
 from math import prod
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -95,7 +94,9 @@ class UNet(SegmentationNetwork):
             skips.append(features)
         skips.pop()
         for upsample, stage in zip(self.upsample, self.decoder, strict=True):
-            features = stage(torch.cat([upsample(features), skips.pop()], dim=1))
+            parts = [upsample(features), skips.pop()]
+            del features
+            features = stage(parts)
         logits = self.head(features)
         if not self.enlarges or max(self.logit_stride) == 1:
             return logits
