@@ -45,7 +45,7 @@ class WatchedOptions(EngineOptions):
 class _Watched:
     def __init__(self, options: WatchedOptions, engine: Engine) -> None:
         self._options, self._engine, self._log = options, engine, Path(options.log)
-        self.package, self.manifest = engine.package, engine.manifest
+        self.package, self.manifest, self.warm_up = engine.package, engine.manifest, engine.warm_up
 
     def run(self, image: Any, *words: Any, **more: Any) -> Any:
         name, options = int(image.array.flat[0]), self._options

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mskd.errors import Cancelled, InputError, OutOfMemory, SettingsError
 from mskd.events import Event
 from mskd.image import Geometry, Image
 from mskd.inference import Engine, Region
-from mskd.inference.backends import BACKENDS
+from mskd.inference.backends import BACKENDS, make_backend
 from mskd.inference.backends.torch_eager import TorchEager, fold_batch_norm
 from mskd.inference.select import Choice
 from mskd.networks import build_network
@@ -80,7 +81,7 @@ def empty_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dim", [2, 3])
 def test_windows_give_the_same_labels(threshold_package: Callable[..., Any], dim: int) -> None:
     image, truth = levels(Geometry((40, 50, 60)))
-    engine = Engine(threshold_package(THRESHOLDS, dim, patch=(24,) * dim), "cpu", memory=4_000_000 * (dim - 1))
+    engine = Engine(threshold_package(THRESHOLDS, dim, patch=(24,) * dim), "cpu", memory=3_000_000 * (dim - 1))
     result = engine.run(image)
     assert result.report["plan"]["windows"] > 1
     assert result.report["memory_steps"]
@@ -321,6 +322,47 @@ def test_a_runtime_that_fails_is_left_for_pytorch(
     assert engine.run(image).report["memory_steps"] == []
 
 
+def test_what_was_fastest_last_is_loaded_while_the_image_is_read(
+    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a thread, once; another choice afterwards is loaded as ever."""
+    last = Choice("failing", "float32", {"failing float32": 1.0})
+    made: list[tuple[str, bool]] = []
+
+    def record(name: str, *words: Any, **more: Any) -> Any:
+        made.append((name, threading.current_thread() is threading.main_thread()))
+        return make_backend(name, *words, **more)
+
+    monkeypatch.setattr(failing, "largest", 1 << 20)
+    monkeypatch.setattr("mskd.inference.runners.SMALL", 0)
+    monkeypatch.setattr("mskd.inference.runners.last_choice", lambda *words: last)
+    monkeypatch.setattr("mskd.inference.runners.choose", lambda *words, **more: last)
+    monkeypatch.setattr("mskd.inference.runners.make_backend", record)
+    image, truth = levels(Geometry((9, 20, 21)))
+    engine = Engine(threshold_package(THRESHOLDS), "cpu")
+    engine.warm_up()
+    for _ in range(2):
+        np.testing.assert_array_equal(engine.run(image).labels.array, truth)
+    assert made == [("failing", False)]
+    other = Choice("torch_eager", "float32", {})
+    monkeypatch.setattr("mskd.inference.runners.choose", lambda *words, **more: other)
+    engine.run(levels(Geometry((19, 20, 21)))[0])
+    assert made == [("failing", False), ("torch_eager", True)]
+
+
+def test_a_runtime_that_cannot_be_loaded_ahead_says_so_when_it_is_needed(
+    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = Choice("absent", "float32", {})
+    monkeypatch.setattr("mskd.inference.runners.SMALL", 0)
+    monkeypatch.setattr("mskd.inference.runners.last_choice", lambda *words: last)
+    monkeypatch.setattr("mskd.inference.runners.choose", lambda *words, **more: last)
+    engine = Engine(threshold_package(THRESHOLDS), "cpu")
+    engine.warm_up()
+    with pytest.raises(SettingsError, match="absent"):
+        engine.run(levels(Geometry((9, 20, 21)))[0])
+
+
 def test_nothing_is_measured_for_a_small_image(
     threshold_package: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +396,7 @@ def test_half_precision_and_then_the_processor(
 
 LIMITED = """
 import sys
+import threading
 from mskd.inference import Engine, tune_process
 from mskd.inference.memory import held_bytes, peak_bytes
 tune_process()

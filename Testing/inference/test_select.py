@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from mskd.inference import machine, select
 from mskd.inference.backends import BACKENDS
 from mskd.inference.backends.torch_eager import TorchEager
-from mskd.inference.select import candidates, choose, measured_size
+from mskd.inference.select import candidates, choose, last_choice, measured_size
 
 CPU = torch.device("cpu")
 SHAPE = (1, 1, 20, 30, 40)
@@ -177,6 +179,44 @@ def test_little_is_measured(shape: tuple[int, ...]) -> None:
     assert size[1] == shape[1]
     assert math.prod(size) // size[1] <= select.VOXELS
     assert all(0 < side <= whole for side, whole in zip(size, shape, strict=True))
+
+
+@pytest.mark.parametrize(("seconds", "voxels"), [(0.005, 100**3), (0.25, 2 * 64**3), (2.0, 64**3)])
+def test_the_lighter_the_network_the_larger_the_piece(
+    backends: Any, package: Any, monkeypatch: pytest.MonkeyPatch, seconds: float, voxels: int
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(backends["torch_eager"], "seconds", seconds)
+    monkeypatch.setattr(
+        Scripted,
+        "__call__",
+        lambda self, image: seen.append(image.numel()) or clocked(self, image.expand(-1, 2, -1, -1, -1)),
+    )
+    choose(FINGERPRINT, package.load_network, CPU, (1, 1, 100, 100, 100))
+    assert max(seen) <= voxels
+    assert seen[-1] == max(seen) > voxels / 2.1
+
+
+def clocked(backend: Scripted, logits: Tensor) -> Tensor:
+    Clock.now += backend.seconds
+    return logits
+
+
+def test_the_last_answer_of_a_model_is_known_without_a_size(backends: Any, package: Any, tmp_path: Path) -> None:
+    assert last_choice(FINGERPRINT, CPU) is None
+    first = choose(FINGERPRINT, package.load_network, CPU, SHAPE)
+    assert last_choice(FINGERPRINT, CPU) == first
+    assert last_choice("0" * 64, CPU) is None
+    backends["quick"].seconds = 1.0
+    second = choose(FINGERPRINT, package.load_network, CPU, (1, 1, 80, 80, 80))
+    now = time.time()
+    for place in (tmp_path / "cache" / "backends").iterdir():
+        age = 5 if json.loads(place.read_text())["choice"]["backend"] == "torch_eager" else 9
+        os.utime(place, (now - age, now - age))
+    assert second.backend == "torch_eager"
+    assert last_choice(FINGERPRINT, CPU) == second
+    choose(FINGERPRINT, package.load_network, CPU, SHAPE)  # kept, and so the latest again
+    assert last_choice(FINGERPRINT, CPU) == first
 
 
 def test_what_is_installed_is_measured_for_real(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +13,7 @@ from mskd.errors import SettingsError
 from mskd.inference.backends import BACKENDS, Backend, make_backend
 from mskd.inference.machine import computes_quickly
 from mskd.inference.memory import is_out_of_memory
-from mskd.inference.select import REFERENCE, Choice, choose
+from mskd.inference.select import REFERENCE, Choice, choose, last_choice
 from mskd.inference.windows import Plan
 from mskd.networks import SegmentationNetwork
 from mskd.package import Package
@@ -84,6 +85,7 @@ class Runners:
         self._spare: SegmentationNetwork | None = None
         self._choices: dict[tuple[str, ...], Choice] = {}
         self._ready: dict[tuple[str, ...], Runner] = {}
+        self._expected: dict[tuple[str, ...], Future[Backend]] = {}
 
     def check(self, device: torch.device) -> None:
         """Load the weights, and make the backend that was asked for, so that what is wrong with them is known early.
@@ -94,6 +96,19 @@ class Runners:
         self._spare = self._package.load_network()
         if self._backend != AUTO:
             self._runner(device, Choice(self._backend, _single(self.precision), {}))
+
+    def expect(self, device: torch.device) -> None:
+        """Begin to make ready what was the fastest for the last image, beside whatever the caller goes on to do."""
+        if self._backend != AUTO:
+            return
+        choice = last_choice(self._package.fingerprint, device, _wanted(self.precision))
+        if choice is None or choice.backend == REFERENCE:  # which is ready at once
+            return
+        pool = ThreadPoolExecutor(1)
+        self._expected[_key(device, choice)] = pool.submit(
+            make_backend, choice.backend, self._network(), device, choice.precision
+        )
+        pool.shutdown(wait=False)
 
     def runs_on(self, device: torch.device) -> bool:
         """Whether the backend that was asked for knows a type of device; PyTorch knows all."""
@@ -138,15 +153,20 @@ class Runners:
                 self._network,
                 device,
                 shape,
-                precisions=None if precision == AUTO else (precision,),
+                precisions=_wanted(precision),
                 sample=sample,
             )
         return self._choices[key]
 
     def _runner(self, device: torch.device, choice: Choice) -> Runner:
-        key = (str(device), choice.backend, choice.precision)
+        key = _key(device, choice)
         if key not in self._ready:
-            backend = make_backend(choice.backend, self._network(), device, choice.precision)
+            expected = self._expected.pop(key, None)
+            backend = (
+                make_backend(choice.backend, self._network(), device, choice.precision)
+                if expected is None
+                else expected.result()
+            )
             runner = Runner(device, choice.backend, choice.precision, choice.milliseconds, backend)
             if self._backend == AUTO and choice.backend != REFERENCE:
                 runner._instead = lambda: make_backend(REFERENCE, self._network(), device)
@@ -159,6 +179,14 @@ class Runners:
         network = spare if spare is not None else self._package.load_network()
         network.enlarges = False  # the engine's interpolation to the image's own grid does it
         return network
+
+
+def _key(device: torch.device, choice: Choice) -> tuple[str, ...]:
+    return (str(device), choice.backend, choice.precision)
+
+
+def _wanted(precision: str) -> tuple[str, ...] | None:
+    return None if precision == AUTO else (precision,)
 
 
 def _single(precision: str) -> str:

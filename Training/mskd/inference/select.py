@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,17 @@ from mskd.inference.memory import is_out_of_memory
 from mskd.networks import SegmentationNetwork
 
 REFERENCE = "torch_eager"
+FOLDER = "backends"
+"""Of the cache, for the answers."""
 VOXELS = 64**3
-"""Of an image to measure on: enough to tell backends apart, and less than a second of a light student."""
+"""Of an image to measure on, at least: less than a second of a light student."""
+SECONDS = 0.5
+"""Of PyTorch on the piece to measure on, where that is larger: which backend is fast depends on the size."""
 RUNS = 4
 """The first ones set up; the fastest counts."""
 HOPELESS = 3.0
 """A first run so many times slower than the best is not repeated: setting up rarely takes longer."""
-PATIENCE = 0.5
+PATIENCE = 1.0
 """Seconds of runs after which a candidate is known well enough."""
 SAME_LABELS = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
 """Share of voxels that must get the label they get in PyTorch's float32."""
@@ -73,8 +78,6 @@ def choose(
         sample: A prepared image ``[N, C, *spatial]`` to measure on, of which a piece is taken; noise by default.
             Reduced precision is judged by the labels it gives here.
     """
-    if precisions is None:
-        precisions = ALLOWED.get(device.type, ("float32",))
     tried = candidates(device, precisions)
     if len(tried) == 1:
         return Choice(*tried[0], {})
@@ -86,20 +89,36 @@ def choose(
         "voxels": round(math.log2(math.prod(shape))),
         "candidates": tried,
     }
-    place = _place(key)
+    place = _place(key, _owner(package_fingerprint, device))
     kept = _read(place, tried)
-    if kept is not None:
+    if place is not None and kept is not None:
+        with suppress(OSError):
+            place.touch()  # the latest, for :func:`last_choice`
         return kept
-    image = (
-        _piece(sample, size) if sample is not None else torch.randn(size, generator=torch.Generator().manual_seed(0))
-    )
-    choice = measure(make_network, device, image.to(device), tried)
+    choice = measure(make_network, device, partial(_piece, sample, shape, device), tried)
     _write(place, key, choice)
     return choice
 
 
-def candidates(device: torch.device, precisions: Sequence[str]) -> list[tuple[str, str]]:
-    """(backend, precision) worth measuring, the reference first."""
+def last_choice(
+    package_fingerprint: str, device: torch.device, precisions: Sequence[str] | None = None
+) -> Choice | None:
+    """What :func:`choose` answered last for a model on this machine, whatever the size; None: never, or not kept."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    places = (folder / FOLDER).glob(f"{_owner(package_fingerprint, device)}-*.json")
+    try:
+        latest = max(places, key=lambda place: place.stat().st_mtime, default=None)
+    except OSError:
+        return None
+    return _read(latest, candidates(device, precisions))
+
+
+def candidates(device: torch.device, precisions: Sequence[str] | None = None) -> list[tuple[str, str]]:
+    """(backend, precision) worth measuring, the reference first; of :data:`ALLOWED` precisions by default."""
+    if precisions is None:
+        precisions = ALLOWED.get(device.type, ("float32",))
     found = [
         (name, precision)
         for name in BACKENDS.names()
@@ -110,10 +129,10 @@ def candidates(device: torch.device, precisions: Sequence[str]) -> list[tuple[st
     return [reference, *(one for one in found if one != reference)]
 
 
-def measured_size(shape: Sequence[int]) -> tuple[int, ...]:
-    """``shape`` with its longest sides halved, slices of a batch too, until few enough voxels are left."""
+def measured_size(shape: Sequence[int], most: float = VOXELS) -> tuple[int, ...]:
+    """``shape`` with its longest sides halved, slices of a batch too, until no more than ``most`` voxels are left."""
     sides = [shape[0], *shape[2:]]
-    while math.prod(sides) > VOXELS:
+    while math.prod(sides) > most:
         longest = sides.index(max(sides))
         sides[longest] = (sides[longest] + 1) // 2
     return (sides[0], shape[1], *sides[1:])
@@ -122,18 +141,26 @@ def measured_size(shape: Sequence[int]) -> tuple[int, ...]:
 def measure(
     make_network: Callable[[], SegmentationNetwork],
     device: torch.device,
-    image: Tensor,
+    piece: Callable[[float], Tensor],
     tried: Sequence[tuple[str, str]],
 ) -> Choice:
-    """Run every candidate on the image, on its device; the fastest that gives the reference's labels wins."""
+    """Run every candidate on the same piece of an image; the fastest that gives the reference's labels wins.
+
+    Args:
+        piece: Gives one of so many voxels at most, on the device.
+    """
     milliseconds: dict[str, float | None] = {}
     best, chosen = math.inf, tried[0]
     expected: Tensor | None = None
+    image = piece(VOXELS)
     for name, precision in tried:
         taken = None
         # Whatever goes wrong in a runtime that nobody asked for by name, another one is there.
         try:
             backend = make_backend(name, make_network(), device, precision)
+            if expected is None:  # the reference: the lighter the network, the more of the image can be measured
+                seconds = max(_time(backend, image, best)[0], 1e-6)
+                image = piece(VOXELS * max(1.0, SECONDS / seconds))
             taken, logits = _time(backend, image, best)
         except Exception as fault:
             if expected is None and not is_out_of_memory(fault):
@@ -169,18 +196,28 @@ def _time(backend: Backend, image: Tensor, best: float) -> tuple[float, Tensor]:
     return fastest, logits
 
 
-def _piece(sample: Tensor, size: Sequence[int]) -> Tensor:
-    """The middle of a sample; a sample smaller than the size is taken as it is."""
+def _piece(sample: Tensor | None, shape: Sequence[int], device: torch.device, most: float) -> Tensor:
+    """The middle of a sample; a sample smaller than that is taken as it is. Without a sample, noise."""
+    size = measured_size(shape, most)
+    if sample is None:
+        return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
     for axis, side in enumerate(size):
         length = min(side, sample.shape[axis])
         sample = sample.narrow(axis, (sample.shape[axis] - length) // 2, length)
-    return sample.contiguous()
+    return sample.contiguous().to(device)
 
 
-def _place(key: dict[str, Any]) -> Path | None:
+def _place(key: dict[str, Any], owner: str) -> Path | None:
     folder = cache_folder()
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    return None if folder is None else folder / "backends" / f"{name}.json"
+    return None if folder is None else folder / FOLDER / f"{owner}-{_digest(key)}.json"
+
+
+def _owner(package_fingerprint: str, device: torch.device) -> str:
+    return _digest([package_fingerprint, describe(device)])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read(place: Path | None, tried: Sequence[tuple[str, str]]) -> Choice | None:
