@@ -2,9 +2,9 @@
 
     python Testing/benchmarks/planned.py Task04_Hippocampus CHAOS_T2SPIR CHAOS_T2SPIR:2 --runs runs
 
-For each data set (``:2`` and ``:3`` fix the dimension): plan, train the student alone, evaluate. A step whose output is
-there already is skipped. Writes ``results/planned/NAME.json``: the table of `mskd evaluate`, the resolved recipe, hours
-and machine.
+For each data set (``:2`` and ``:3`` fix the dimension): plan, train the student alone (or the teacher, or with it the
+distilled student), evaluate. A step whose output is there already is skipped. Writes
+``results/planned/NAME.ROLE.json``: the table of `mskd evaluate`, the resolved recipe, hours and machine.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ RESULTS = Path(__file__).resolve().parent / "results" / "planned"
 
 def prove(dataset: Path, dim: str, runs: Path, role: str) -> dict[str, Any]:
     """Plan, train and evaluate on one data set; the table, and how it was made."""
-    run = runs / f"{dataset.name}{dim}-{role}"
+    run, teacher = (runs / f"{dataset.name}{dim}-{one}" for one in (role, "teacher"))
     recipe, output = run.with_suffix(".toml"), run / "test.json"
+    learn = [str(dataset), "--recipe", str(recipe), "--output", str(run)]
+    if role == "distilled":
+        learn = ["distill", *learn, "--teacher", str(teacher / "model")]
+    else:
+        learn = ["train", *learn, "--role", role]
     steps = [
         (recipe, ["plan", str(dataset), "--output", str(recipe), *(["--dim", dim] if dim else [])]),
-        (run / "model", ["train", str(dataset), "--recipe", str(recipe), "--output", str(run), "--role", role]),
+        (run / "model", learn),
         (output, ["evaluate", str(dataset), "--model", str(run / "model")]),
     ]
     steps[-1][1].extend(["--split", f"{run / 'split.json'}:test", "--output", str(output)])
@@ -55,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+", help="folder of a data set, or FOLDER:2 or FOLDER:3")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
-    parser.add_argument("--role", choices=("student", "teacher"), default="student")
+    parser.add_argument("--role", choices=("student", "teacher", "distilled"), default="student")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
