@@ -34,6 +34,8 @@ def test_export(threshold_package: Callable[..., Any], tmp_path: Path, capsys: p
         (("--to", "torchscript", "--output", "taken.pt/a.pt"), 2, "not a folder"),
         (("--to", "monai-bundle", "--output", "taken.pt", "--overwrite"), 2, "was not made by an export"),
         (("--to", "torchscript"), 2, "--output"),
+        (("--to", "openvino", "--output", "m", "--int8", "absent"), 3, "not a folder"),
+        (("--to", "torchscript", "--output", "a.pt", "--int8", "."), 2, "--int8 is for the format openvino"),
     ],
 )
 def test_wrong_words_get_a_sentence(

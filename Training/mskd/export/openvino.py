@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,11 +34,15 @@ class OpenVINO:
 
     def write(self, package: Package, target: Path) -> None:
         openvino = import_openvino()
-        model = to_openvino(package.load_network())
+        model = self.convert(package)
         model.set_rt_info(metadata_text(package), KEY)
         openvino.save_model(model, target / MODEL, compress_to_fp16=False)
         (target / METADATA).write_text(metadata_text(package), encoding="utf-8")
         (target / CARD).write_bytes(package.files[CARD])
+
+    def convert(self, package: Package) -> Any:
+        """The ``openvino.Model`` to write."""
+        return to_openvino(package.load_network())
 
     def load(self, target: Path) -> Forward:
         openvino = import_openvino()

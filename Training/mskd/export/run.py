@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mskd.errors import InputError, PackageError, SettingsError
 from mskd.export.base import FORMATS, Format, Forward
+from mskd.export.int8 import QuantizedOpenVINO, calibration_windows
 from mskd.files import replacing, require_new_file, require_writable_folder
 from mskd.networks import SegmentationNetwork
 from mskd.package import Package
@@ -24,6 +25,12 @@ from mskd.package.weights import unpack_tensors
 
 MARK = ".mskd-export"
 """A file in each folder that was exported, by which a later export knows that it may replace the folder."""
+
+
+QUANTIZED = "openvino"
+"""The format that can hold integers of 8 bits."""
+SAME_LABELS = 0.99
+"""Share of voxels that must get PyTorch's label from them."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +48,43 @@ class ExportReport:
     voxels_equal: float
 
 
-def export_package(package: Package, name: str, output: Path, *, overwrite: bool = False) -> ExportReport:
+def export_package(
+    package: Package,
+    name: str,
+    output: Path,
+    *,
+    calibration: Mapping[str, tuple[Path, ...]] | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
     """Write ``package`` in the format ``name`` to ``output``, whole and right, or not at all.
+
+    Args:
+        calibration: Files of images like those of training, by name: write integers of 8 bits, their ranges found on
+            them. What was written then has to give PyTorch's labels there, not its logits. For ``openvino``.
 
     Raises:
         SettingsError: unknown format, something missing for it, or a place that cannot be written.
-        PackageError: what was written computes something else than PyTorch. InputError: the disk is full.
+        PackageError: what was written computes something else than PyTorch. InputError: the disk is full, or images
+            that cannot be used.
     """
     kind = FORMATS[name]
-    missing = kind.available()
+    if calibration is not None and name != QUANTIZED:
+        raise SettingsError(f"--int8 is for the format {QUANTIZED}, and this is {name}; leave it out, or change --to.")
+    missing = (kind if calibration is None else QuantizedOpenVINO).available()
     if missing is not None:
         raise SettingsError(f"The format '{name}' cannot be written here: {missing}")
     _check_place(kind, name, output, overwrite)
+    windows = None if calibration is None else calibration_windows(package, calibration)
     with _new_place(kind, output) as place:
-        writer = kind()
+        writer = kind() if windows is None else QuantizedOpenVINO(windows)
         writer.write(package, place)
-        report = compare(writer.load(place), package)
-        if report.difference > TOLERANCE:
+        report = compare(writer.load(place), package, windows)
+        if windows is not None and report.voxels_equal < SAME_LABELS:
+            raise PackageError(
+                f"{output}: with 8 bits {100 * report.voxels_equal:.4g} % of the voxels get PyTorch's label "
+                f"({100 * SAME_LABELS:g} % is asked), so nothing was written; give other images, or leave out --int8."
+            )
+        if windows is None and report.difference > TOLERANCE:
             raise PackageError(
                 f"{output}: as {name} the network's logits differ by {report.difference:.2g} of their size "
                 f"({TOLERANCE:g} is allowed), so nothing was written; use another format or other versions of torch "
@@ -66,12 +93,13 @@ def export_package(package: Package, name: str, output: Path, *, overwrite: bool
     return report
 
 
-def compare(forward: Forward, package: Package) -> ExportReport:
-    """Run the probe, a batch and awkward sizes through both, and find the largest difference."""
+def compare(forward: Forward, package: Package, images: Sequence[Tensor] | None = None) -> ExportReport:
+    """Run images, by default the probe, a batch and awkward sizes, through both, and find the largest difference."""
     network = package.load_network()
     difference, equal, voxels = 0.0, 0, 0
-    images = [unpack_tensors(package.files[PROBE], source=f"{package.path} ({PROBE})")["image"].float()]
-    images += awkward_images(network, len(package.manifest.channels))
+    if images is None:
+        probe = unpack_tensors(package.files[PROBE], source=f"{package.path} ({PROBE})")["image"].float()
+        images = [probe, *awkward_images(network, len(package.manifest.channels))]
     for image in images:
         with torch.inference_mode():
             expected = network(image)
