@@ -33,22 +33,22 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def tune_process() -> None:
-    """Make this process fast on a CPU: memory that is kept, huge pages, a thread for each core it may use."""
+    """Make this process fast on a CPU: memory that is kept, a thread for each core it may use."""
     keep_freed_memory()
     use_cores()
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks instead of returning them to the system, and PyTorch to ask for huge pages.
+    """Tell glibc to keep freed blocks instead of returning them to the system.
 
-    Otherwise each operation of a network pays for every page of its result again: half of its time. The first is the
-    same as MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in the environment, but for a process that already runs;
-    the second is heard until PyTorch has allocated its first tensor. Testing/benchmarks/allocator.py compares.
+    Otherwise each operation of a network pays for every page of its result again: half of its time. It is the same as
+    MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in the environment, but for a process that already runs. Huge
+    pages are not asked for: they save later runs little, and a first run waits longer for them than for small ones.
+    Testing/benchmarks/allocator.py compares.
 
     Returns:
         Whether freed blocks are kept; False where the C library is not glibc.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if platform.libc_ver()[0] != "glibc":
         return False
     try:

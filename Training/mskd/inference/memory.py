@@ -58,6 +58,10 @@ class _Peak(TorchDispatchMode):
         self.peak = 0
         self._live: dict[StorageWeakRef, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or PyTorch would import its compiler here, only to keep out of its way
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for value in tree_leaves(result):

@@ -71,14 +71,13 @@ class Planner:
 
     Args:
         manifest: Of the model.
-        sketch: Its network on the meta device, so that an estimate computes and allocates nothing; from now on it
-            leaves its logits as coarse as they are, which is how the engine runs it.
+        sketch: Its network on the meta device, so that an estimate computes and allocates nothing, with its logits as
+            coarse as they are, which is how the engine runs it.
     """
 
     def __init__(self, manifest: Manifest, sketch: SegmentationNetwork) -> None:
         self._manifest = manifest
         self._sketch = sketch
-        sketch.enlarges = False
         z, y, x = (1,) * (3 - manifest.dim) + sketch.logit_stride
         self._step: Shape = (z, y, x)
         z, y, x = (1,) * (3 - manifest.dim) + tuple(manifest.patch)
