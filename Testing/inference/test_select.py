@@ -202,6 +202,12 @@ def clocked(backend: Scripted, logits: Tensor) -> Tensor:
     return logits
 
 
+@pytest.mark.parametrize(("seconds", "winner"), [(0.0041, "torch_eager"), (0.0039, "quick")])
+def test_what_is_hardly_faster_is_not_worth_loading(backends: Any, package: Any, seconds: float, winner: str) -> None:
+    backends["quick"].seconds = seconds
+    assert choose(FINGERPRINT, package.load_network, CPU, SHAPE).backend == winner
+
+
 def test_the_last_answer_of_a_model_is_known_without_a_size(backends: Any, package: Any, tmp_path: Path) -> None:
     assert last_choice(FINGERPRINT, CPU) is None
     first = choose(FINGERPRINT, package.load_network, CPU, SHAPE)
