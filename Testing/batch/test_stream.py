@@ -24,6 +24,7 @@ class Overlap:
         self.asked, self.ran, self.told = 0, 0, 0
         self.changed = threading.Condition()
         self.bounds: list[tuple[int, int]] = []
+        self.warm_up = engine.warm_up
 
     def until(self, condition: Callable[[], bool]) -> None:
         with self.changed:

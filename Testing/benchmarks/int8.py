@@ -1,10 +1,10 @@
 """Whether 8-bit integers would pay: a student in OpenVINO's float32 and bfloat16, quantised by NNCF, and in PyTorch.
 
     python Testing/benchmarks/int8.py OpenKBP_HeadNeckCT --model runs/student/model --split runs/student/split.json \\
-        --window 128 128 160 --output Testing/benchmarks/results/speed/int8.json
+        --window 128 128 160 --output Testing/benchmarks/results/speed/int8.openkbp.json
 
-Needs ``nncf``. The quantised model is calibrated on windows of training cases, as NNCF documents it, and with its
-correction of biases. Dice is that of the validation cases through the whole engine, so that only the network differs;
+Needs ``nncf``. The quantised model is what ``mskd export --int8`` writes from images of training cases; its student's
+stem must not stride. Dice is that of the validation cases through the whole engine, so that only the network differs;
 milliseconds are of one window of noise, medians of turns in which every kind runs once.
 """
 
@@ -23,18 +23,17 @@ from peers.machine import machine, usable_cores, versions
 from torch import Tensor
 
 from mskd.data import Split, open_dataset
-from mskd.data.prepared import read_case
 from mskd.evaluation.run import evaluate
 from mskd.evaluation.table import MEAN
+from mskd.export.int8 import QuantizedOpenVINO, calibration_windows
 from mskd.files import write_text
 from mskd.inference import Engine, tune_process
 from mskd.inference.backends import BACKENDS, make_backend
-from mskd.inference.backends.openvino import OpenVINO, to_openvino
-from mskd.inference.backends.torch_eager import TorchEager
+from mskd.inference.backends.openvino import OpenVINO
 from mskd.inference.runtimes import import_openvino
 from mskd.inference.traced import Logits
 from mskd.networks import SegmentationNetwork
-from mskd.package import open_package
+from mskd.package import Package, open_package
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -43,33 +42,19 @@ KINDS = {
     "openvino bfloat16": ("openvino", "bfloat16"),
     "openvino int8": ("openvino_int8", "float32"),
 }
-CALIBRATION_CASES = 16
-
-
-@BACKENDS.register("watched")
-class Watched(TorchEager):
-    """PyTorch, keeping what it is shown."""
-
-    measured: ClassVar[bool] = False
-    seen: ClassVar[list[Tensor]] = []
-
-    def __call__(self, image: Tensor) -> Tensor:
-        self.seen.append(image.clone().contiguous())
-        return super().__call__(image)
 
 
 @BACKENDS.register("openvino_int8")
 class Quantised(OpenVINO):
-    """OpenVINO with weights and activations of 8 bits, calibrated on what ``Watched`` was shown."""
+    """What ``mskd export --int8`` writes, as a backend; ``package`` and ``windows`` are set before it is made."""
 
     measured: ClassVar[bool] = False
+    package: ClassVar[Package]
+    windows: ClassVar[list[Tensor]]
 
     def __init__(self, network: SegmentationNetwork, device: torch.device, precision: str = "float32") -> None:
-        import nncf
-
         openvino = import_openvino()
-        windows = nncf.Dataset([image.numpy() for image in Watched.seen])
-        model = nncf.quantize(to_openvino(network), windows, subset_size=len(Watched.seen), fast_bias_correction=False)
+        model = QuantizedOpenVINO(self.windows).convert(self.package)
         self._share, self._logits = openvino.Tensor, Logits(network.cpu().eval())
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         settings["INFERENCE_PRECISION_HINT"] = "f32"
@@ -112,9 +97,8 @@ def main() -> None:
     options = parser.parse_args()
     tune_process()
     dataset, split, package = open_dataset(options.dataset), Split.load(options.split), open_package(options.model)
-    shown = Engine(package, "cpu", backend="watched")
-    for case in dataset.select(split.train)[:CALIBRATION_CASES]:
-        shown.run(read_case(dataset, case)[0])
+    Quantised.package = package
+    Quantised.windows = calibration_windows(package, {case.id: case.images for case in dataset.select(split.train)})
     cases = dataset.select(split.validation)
     dice = {}
     for kind, (name, precision) in KINDS.items():
@@ -125,7 +109,7 @@ def main() -> None:
         "model": package.manifest.name,
         "dataset": dataset.name,
         "validation_cases": len(cases),
-        "calibration_windows": len(Watched.seen),
+        "calibration_windows": len(Quantised.windows),
         "window": options.window,
         "rounds": options.rounds,
         "dice": dice,

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from mskd.cli import main
 
@@ -23,6 +25,18 @@ def test_export(threshold_package: Callable[..., Any], tmp_path: Path, capsys: p
     assert run("export", threshold_package().path, "--to", "torchscript", "--output", output) == 0
     assert "100 % of the labels are equal" in capsys.readouterr().out
     assert [path.name for path in output.parent.iterdir()] == ["model.pt"]
+
+
+def test_8_bits(threshold_package: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Calibrated on a folder of images of two channels."""
+    voxels = np.random.default_rng(0).integers(0, 4, (20, 20, 20)).astype(np.float32) + 0.5
+    (tmp_path / "images").mkdir()
+    for channel in range(2):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / "images" / f"a_000{channel}.nii.gz"))
+    package, output = threshold_package((1.0, 2.0, 3.0), channels=2), tmp_path / "model"
+    assert run("export", package.path, "--to", "openvino", "--int8", tmp_path / "images", "--output", output) == 0
+    assert "of the labels are equal" in capsys.readouterr().out
+    assert (output / "model.xml").is_file()
 
 
 @pytest.mark.parametrize(

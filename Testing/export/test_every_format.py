@@ -53,6 +53,25 @@ def test_any_size_gives_the_logits_of_pytorch(
             torch.testing.assert_close(forward(image), network(image), rtol=TOLERANCE, atol=TOLERANCE)
 
 
+def test_a_label_that_vanishes_is_told(threshold_package: Callable[..., Any]) -> None:
+    """However few voxels it has."""
+    package = threshold_package((0.5, 1.5))
+    image = torch.zeros(1, 1, 20, 20, 20)
+    image[..., :10] = 1.0
+    image[0, 0, 3, 3, 3] = 2.0
+    network = package.load_network()
+
+    def forgetful(image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            logits = network(image)
+        logits[:, 2] = -1e3
+        return logits
+
+    report = export_run.compare(forgetful, package, [image])
+    assert (report.worst_label, report.worst_dice) == (2, 0.0)
+    assert report.voxels_equal == 1 - 1 / 8000
+
+
 def read_metadata(name: str, output: Path) -> Any:
     """As a user of the format would find them."""
     if name == "onnx":

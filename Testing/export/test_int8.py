@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from mskd.errors import InputError, PackageError, SettingsError
-from mskd.export import FORMATS, export_package
+from mskd.export import FORMATS, export_package, int8
 from mskd.export import run as export_run
 from mskd.export.int8 import MOST_IMAGES, WINDOWS, calibration_windows
 
@@ -35,7 +35,7 @@ def test_labels_of_pytorch_in_8_bits(threshold_package: Callable[..., Any], tmp_
     package = threshold_package(LEVELS, dim, patch=(16,) * dim)
     cases, output = images(tmp_path / "images"), tmp_path / "model"
     report = export_package(package, "openvino", output, calibration=cases)
-    assert report.voxels_equal >= export_run.SAME_LABELS
+    assert report.worst_dice >= export_run.LEAST_DICE
     assert "FakeQuantize" in (output / "model.xml").read_text()
     image = calibration_windows(package, cases)[1][..., :13]  # a size that it was not calibrated on
     with torch.inference_mode():
@@ -58,8 +58,8 @@ def test_windows_are_what_the_model_sees(threshold_package: Callable[..., Any], 
 def test_other_labels_leave_nothing(
     threshold_package: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_run, "SAME_LABELS", 1.01)
-    with pytest.raises(PackageError, match=r"8 bits .* of the voxels"):
+    monkeypatch.setattr(export_run, "LEAST_DICE", 1.01)
+    with pytest.raises(PackageError, match=r"8 bits '.*' overlaps .* Dice of"):
         export_package(threshold_package(LEVELS), "openvino", tmp_path / "m", calibration=images(tmp_path / "images"))
     assert not (tmp_path / "m").exists()
 
@@ -71,4 +71,16 @@ def test_what_cannot_be_calibrated_gets_a_sentence(threshold_package: Callable[.
     two = threshold_package(LEVELS, channels=2)
     with pytest.raises(InputError, match=r"1 channels and the model .* takes 2"):
         export_package(two, "openvino", output, calibration=cases)
+    with pytest.raises(InputError, match="no image"):
+        export_package(threshold_package(LEVELS), "openvino", output, calibration={})
     assert not output.exists()
+
+
+def test_few_windows_are_held(
+    threshold_package: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "MOST_VOXELS", 4 * 16**3)
+    windows = calibration_windows(
+        threshold_package(LEVELS, 3, patch=(16, 16, 16)), images(tmp_path / "images", count=9)
+    )
+    assert len(windows) == 6  # of two images

@@ -24,6 +24,7 @@ from mskd.inference.backends import BACKENDS, make_backend
 from mskd.inference.backends.torch_eager import TorchEager, fold_batch_norm
 from mskd.inference.select import Choice
 from mskd.networks import build_network
+from mskd.package import save_package
 from mskd.spec import NetworkSpec
 
 COS, SIN = np.cos(0.5), np.sin(0.5)
@@ -396,7 +397,6 @@ def test_half_precision_and_then_the_processor(
 
 LIMITED = """
 import sys
-import threading
 from mskd.inference import Engine, tune_process
 from mskd.inference.memory import held_bytes, peak_bytes
 tune_process()
@@ -411,10 +411,15 @@ print(report["plan"]["windows"], peak_bytes(torch.device("cpu")) - limit)
 """
 
 
-def test_a_limit_on_memory_is_kept(threshold_package: Callable[..., Any], root: Path) -> None:
+@pytest.mark.parametrize("separable", [False, True])
+def test_a_limit_on_memory_is_kept(
+    threshold_package: Callable[..., Any], root: Path, tmp_path: Path, separable: bool
+) -> None:
     """The peak of a process of its own, measured; without the limit this takes twice as much."""
-    arguments = {"dim": 3, "in_channels": 1, "classes": 4, "channels": [16, 16]}
-    package = threshold_package(THRESHOLDS, network=NetworkSpec(name="light_unet", arguments=arguments))
+    arguments = {"dim": 3, "in_channels": 1, "classes": 4, "channels": [16, 16], "separable": separable}
+    spec = NetworkSpec(name="light_unet", arguments=arguments)
+    manifest = threshold_package(THRESHOLDS).manifest.model_copy(update={"network": spec})
+    package = save_package(tmp_path / "model", manifest, build_network(spec).eval())
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(package.path), "1000000000"],
         env={**os.environ, "PYTHONPATH": str(root / "Training")},

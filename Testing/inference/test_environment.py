@@ -6,7 +6,9 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,9 @@ import torch
 from mskd.errors import SettingsError
 from mskd.inference import environment
 from mskd.inference.environment import available_devices, choose_device, usable_cores, versions
+from mskd.networks import build_network
+from mskd.package import save_package
+from mskd.spec import NetworkSpec
 
 
 def test_the_cpu_is_always_there() -> None:
@@ -63,14 +68,23 @@ def test_kept_memory_can_be_given_back(root: Path) -> None:
     assert _run(root, code) == ["True", "True"]
 
 
-def test_a_run_does_not_import_the_compiler_of_pytorch(root: Path) -> None:
+@pytest.mark.parametrize("extra", [{}, {"separable": True, "strides": [[2, 2, 2]] * 3}], ids=["plain", "separable"])
+def test_a_run_does_not_import_the_compiler_of_pytorch(
+    threshold_package: Callable[..., Any], root: Path, extra: dict[str, Any]
+) -> None:
     """It takes a second and 90 MB, and a processor's PyTorch computes without it."""
+    arguments = {"dim": 3, "in_channels": 1, "classes": 2, "channels": [4, 6, 8], **extra}
+    network = build_network(NetworkSpec(name="light_unet", arguments=arguments)).eval()
+    manifest = threshold_package((0.5,)).manifest.model_copy(
+        update={"network": NetworkSpec(name="light_unet", arguments=arguments)}
+    )
+    package = save_package(threshold_package((0.5,)).path.parent / "other", manifest, network)
     code = (
         "import sys, numpy as np\n"
         "from mskd.image import Geometry, Image\n"
         "from mskd.inference import Engine\n"
         "from mskd.package import open_package\n"
-        "engine = Engine(open_package('hippocampus-mr'), 'cpu', backend='torch_eager')\n"
+        f"engine = Engine(open_package({str(package.path)!r}), 'cpu', backend='torch_eager')\n"
         "engine.run(Image(np.ones((1, 40, 40, 40), np.int16), Geometry((40, 40, 40))))\n"
         "print('torch._dynamo' in sys.modules)\n"
     )

@@ -21,6 +21,20 @@ def test_multiply_adds_are_those_counted_by_hand() -> None:
     assert cost.macs == encoder + decoder + 512 * 2 * 3
 
 
+def test_separable_convolutions_of_the_decoder_are_counted() -> None:
+    arguments = {
+        **{"dim": 3, "in_channels": 1, "classes": 3, "channels": [2, 4], "encoder_convs": 1, "decoder_convs": 1},
+        "separable": True,
+    }
+    cost = network_cost(NetworkSpec(name="light_unet", arguments=arguments), (8, 8, 8))
+    encoder = 512 * 27 * 1 * 2 + 64 * (27 * 2 + 2 * 4)  # of a single channel nothing is separated
+    decoder = 512 * 4 * 2 + 512 * (27 * 4 + 4 * 2)
+    assert cost.macs == encoder + decoder + 512 * 2 * 3
+    # Convolution and norm of the first level; both convolutions and norm of the second; the transposed convolution;
+    # both convolutions and norm of the decoder; the logits. Activations work in place.
+    assert cost.activations == 4 * (512 * (2 + 2) + 64 * (2 + 4 + 4) + 512 * 2 + 512 * (4 + 2 + 2) + 512 * 3)
+
+
 @pytest.mark.parametrize("dim", [2, 3])
 @pytest.mark.parametrize("name", NETWORKS.names())
 def test_activations_and_weights_are_those_of_the_network(name: str, dim: int) -> None:

@@ -40,6 +40,8 @@ def run_stream(
     Raises:
         Cancelled: on request; what was computed is written first.
     """
+    if task.region is None:
+        engine.warm_up()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         coming = reader.submit(_read_next, cases, task)
         leaving: Future[None] | None = None

@@ -74,7 +74,7 @@ class Task:
     run: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def build_engine(self) -> Engine:
-        """The engine, with the very model the run began with; it warms up while the first case is read.
+        """The engine, with the very model the run began with.
 
         Raises:
             PackageError: another model lies there now, or on this machine.
@@ -85,5 +85,4 @@ class Task:
                 f"{self.options.model}: this is not the model that the run began with; keep it unchanged while a run "
                 "goes on, and the same on all machines."
             )
-        engine.warm_up()
         return engine

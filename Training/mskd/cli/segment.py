@@ -113,6 +113,8 @@ def _segment_image(
         if uncertainty.resolve() in {path.resolve() for path in [*inputs, task.folder]}:
             raise SettingsError(f"--uncertainty {uncertainty}: this is the input or the output too; name another file.")
     engine = task.build_engine()
+    if task.region is None:
+        engine.warm_up()
     case = Case("", tuple(inputs), task.folder)
     with progress_listener() as listen:
         written = segment_image(

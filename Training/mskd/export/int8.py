@@ -20,6 +20,8 @@ from mskd.inference import preprocess
 from mskd.inference.runtimes import import_openvino
 from mskd.package import Package
 
+MOST_VOXELS = 1 << 24
+"""Of all windows: NNCF keeps features of many of them."""
 MOST_IMAGES = 32
 WINDOWS = 4
 """Of one image, evenly spaced along its first axis: organs lie at different heights."""
@@ -32,11 +34,13 @@ def calibration_windows(package: Package, cases: Mapping[str, tuple[Path, ...]])
         cases: Files of the channels of each image, by name.
 
     Raises:
-        InputError: an image that cannot be used.
+        InputError: an image that cannot be used, or none at all.
     """
     manifest = package.manifest
-    windows = []
+    windows: list[Tensor] = []
     for name, paths in islice(cases.items(), MOST_IMAGES):
+        if sum(window.numel() for window in windows) >= MOST_VOXELS:
+            break
         image = read_image(paths[0] if len(paths) == 1 else paths)
         if image.array.shape[0] != len(manifest.channels):
             raise InputError(
@@ -45,6 +49,8 @@ def calibration_windows(package: Package, cases: Mapping[str, tuple[Path, ...]])
             )
         volume = torch.from_numpy(preprocess(image, manifest).array)
         windows += [window[:, :, 0] if manifest.dim == 2 else window for window in _pieces(volume, manifest.patch)]
+    if not windows:
+        raise InputError("There is no image for --int8; give a folder of images like those of training.")
     return windows
 
 
@@ -60,9 +66,7 @@ def _pieces(volume: Tensor, patch: Sequence[int]) -> list[Tensor]:
 
 
 class QuantizedOpenVINO(OpenVINO):
-    """As OpenVINO; runs some 2.8 times as fast as float32 on a processor with VNNI, at nearly the same Dice.
-
-    Measured by ``Testing/benchmarks/int8.py``.
+    """As OpenVINO. ``Testing/benchmarks/int8.py`` measures its speed and Dice.
 
     Args:
         windows: Images ``[1, C, *spatial]`` to find the range of every activation on.

@@ -29,8 +29,8 @@ MARK = ".mskd-export"
 
 QUANTIZED = "openvino"
 """The format that can hold integers of 8 bits."""
-SAME_LABELS = 0.99
-"""Share of voxels that must get PyTorch's label from them."""
+LEAST_DICE = 0.95
+"""Between what they find of a label and what PyTorch finds, for every label."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,15 @@ class ExportReport:
         sizes: ``[N, C, *spatial]`` of the images that were run.
         difference: Largest difference of a logit, divided by the largest logit or 1.
         voxels_equal: Share of voxels with the same label.
+        worst_label: Value of the label on which both agree least, of those that PyTorch finds.
+        worst_dice: Dice between both on that.
     """
 
     sizes: tuple[tuple[int, ...], ...]
     difference: float
     voxels_equal: float
+    worst_label: int
+    worst_dice: float
 
 
 def export_package(
@@ -79,10 +83,11 @@ def export_package(
         writer = kind() if windows is None else QuantizedOpenVINO(windows)
         writer.write(package, place)
         report = compare(writer.load(place), package, windows)
-        if windows is not None and report.voxels_equal < SAME_LABELS:
+        if windows is not None and report.worst_dice < LEAST_DICE:
+            name = {label.value: label.name for label in package.manifest.labels}.get(report.worst_label, "background")
             raise PackageError(
-                f"{output}: with 8 bits {100 * report.voxels_equal:.4g} % of the voxels get PyTorch's label "
-                f"({100 * SAME_LABELS:g} % is asked), so nothing was written; give other images, or leave out --int8."
+                f"{output}: with 8 bits '{name}' overlaps with what PyTorch finds by a Dice of {report.worst_dice:.3f} "
+                f"({LEAST_DICE:g} is asked), so nothing was written; give other images, or leave out --int8."
             )
         if windows is None and report.difference > TOLERANCE:
             raise PackageError(
@@ -96,7 +101,7 @@ def export_package(
 def compare(forward: Forward, package: Package, images: Sequence[Tensor] | None = None) -> ExportReport:
     """Run images, by default the probe, a batch and awkward sizes, through both, and find the largest difference."""
     network = package.load_network()
-    difference, equal, voxels = 0.0, 0, 0
+    difference, pairs = 0.0, torch.zeros(package.manifest.classes**2, dtype=torch.int64)
     if images is None:
         probe = unpack_tensors(package.files[PROBE], source=f"{package.path} ({PROBE})")["image"].float()
         images = [probe, *awkward_images(network, len(package.manifest.channels))]
@@ -109,9 +114,14 @@ def compare(forward: Forward, package: Package, images: Sequence[Tensor] | None 
         # Not "<": NaN compares as false.
         off = float((logits - expected).abs().max()) / max(1.0, float(expected.abs().max()))
         difference = max(difference, off if off == off else float("inf"))
-        equal += int((logits.argmax(1) == expected.argmax(1)).sum())
-        voxels += logits[:, 0].numel()
-    return ExportReport(tuple(tuple(image.shape) for image in images), difference, equal / voxels)
+        both = package.manifest.classes * expected.argmax(1) + logits.argmax(1)
+        pairs += torch.bincount(both.flatten(), minlength=len(pairs))
+    table = pairs.view(package.manifest.classes, -1).double()
+    theirs, common = table.sum(dim=1), table.diagonal()
+    dice = torch.where(theirs > 0, 2 * common / (theirs + table.sum(dim=0)), torch.inf)
+    worst = int(dice.argmin())
+    sizes = tuple(tuple(image.shape) for image in images)
+    return ExportReport(sizes, difference, float(common.sum() / table.sum()), worst, float(dice[worst]))
 
 
 def awkward_images(network: SegmentationNetwork, channels: int) -> Iterator[Tensor]:

@@ -109,6 +109,7 @@ def _unpacked(stream: io.BufferedIOBase) -> Iterator[bytes]:
         return
     inflate, inside = inflating.decompressobj(zlib.MAX_WBITS | 16), False
     while chunk := stream.read(COMPRESSED_CHUNK):
+        chunk = chunk if inside else chunk.lstrip(b"\0")
         while chunk:
             piece = inflate.decompress(chunk)
             inside, chunk = True, b""

@@ -106,7 +106,7 @@ class Engine:
         self._runners.check(self.device)
 
     def warm_up(self) -> None:
-        """Load what ran the last image of this model fastest, in a thread: call it before reading the next image."""
+        """Load what ran the last large image of this model fastest, in a thread: call it before reading another one."""
         self._runners.expect(self.device)
 
     def run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import torch
@@ -24,7 +24,7 @@ HALVES = {"cuda": "float16", "cpu": "bfloat16"}
 """The half precision to fall back to, by type of device."""
 
 SMALL = 1 << 18
-"""Voxels that PyTorch has computed before another runtime is loaded, let alone measured."""
+"""Voxels that PyTorch computes, without another runtime being measured or loaded for them."""
 
 Say = Callable[[str], None]
 
@@ -138,11 +138,13 @@ class Runners:
             choice = Choice(self._backend, _single(precision), {})
         runner = self._runner(device, choice)
         runner._say = say
+        self._expected.clear()
         return runner
 
     def _choose(self, device: torch.device, precision: str, volume: Tensor, plan: Plan) -> Choice:
         if plan.voxels <= SMALL:
             return Choice(REFERENCE, _single(precision), {})
+        wait(self._expected.values())  # what is loaded meanwhile would be measured too
         key = (str(device), precision, str(plan.window), str(plan.batch))
         if key not in self._choices:
             flat = self._package.manifest.dim == 2
@@ -162,11 +164,10 @@ class Runners:
         key = _key(device, choice)
         if key not in self._ready:
             expected = self._expected.pop(key, None)
-            backend = (
-                make_backend(choice.backend, self._network(), device, choice.precision)
-                if expected is None
-                else expected.result()
-            )
+            if expected is not None and expected.exception() is None:
+                backend = expected.result()
+            else:
+                backend = make_backend(choice.backend, self._network(), device, choice.precision)
             runner = Runner(device, choice.backend, choice.precision, choice.milliseconds, backend)
             if self._backend == AUTO and choice.backend != REFERENCE:
                 runner._instead = lambda: make_backend(REFERENCE, self._network(), device)

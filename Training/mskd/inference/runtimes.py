@@ -8,9 +8,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+_HIDING = threading.Lock()
 
 
 def import_onnxruntime() -> Any:
@@ -29,12 +32,13 @@ def import_openvino(module: str = "openvino") -> Any:
 
 @contextmanager
 def _hidden(package: str) -> Iterator[None]:
-    """Let imports of a package fail, as if it were not installed."""
-    before = sys.modules.get(package)
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[package]
-        if before is not None:
-            sys.modules[package] = before
+    """Let imports of a package fail, as if it were not installed; one thread at a time."""
+    with _HIDING:
+        before = sys.modules.get(package)
+        sys.modules[package] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            del sys.modules[package]
+            if before is not None:
+                sys.modules[package] = before

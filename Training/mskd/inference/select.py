@@ -32,8 +32,9 @@ SECONDS = 0.5
 """Of PyTorch on the piece to measure on, where that is larger: which backend is fast depends on the size."""
 RUNS = 4
 """The first ones set up; the fastest counts."""
-CLEARLY = 0.8
-"""Share of PyTorch's time below which another runtime wins: it has yet to be loaded, and mostly holds more memory."""
+CLEARLY = 2 / 3
+"""Share of PyTorch's time below which another runtime wins: it must be loaded, holds more memory, and its first run on
+a new size takes longer than those that are measured."""
 HOPELESS = 3.0
 """A first run so many times slower than the best is not repeated: setting up rarely takes longer."""
 PATIENCE = 1.0
@@ -156,25 +157,29 @@ def measure(
     expected: Tensor | None = None
     image = piece(VOXELS)
     for name, precision in tried:
-        taken = None
+        taken, kind = None, f"{name} {precision}"
+        milliseconds[kind] = None
         # Whatever goes wrong in a runtime that nobody asked for by name, another one is there.
         try:
             backend = make_backend(name, make_network(), device, precision)
+            taken, labels = _time(backend, image, best)
             if expected is None:  # the reference: the lighter the network, the more of the image can be measured
-                seconds = max(_time(backend, image, best)[0], 1e-6)
-                image = piece(VOXELS * max(1.0, SECONDS / seconds))
-            taken, logits = _time(backend, image, best)
+                larger = piece(VOXELS * SECONDS / max(taken, 1e-6)) if taken < SECONDS else image
+                if larger.shape != image.shape:
+                    image = larger
+                    taken, labels = _time(backend, image, best)
         except Exception as fault:
-            if expected is None and not is_out_of_memory(fault):
-                raise
+            if expected is None:
+                if not is_out_of_memory(fault):
+                    raise
+                break  # without the reference's labels there is nothing to compare with
         else:
-            labels = logits.argmax(1)
             expected = labels if expected is None else expected
             if (labels == expected).float().mean() < SAME_LABELS[precision]:
                 taken = None
-        milliseconds[f"{name} {precision}"] = None if taken is None else round(1000 * taken, 3)
         if taken is None:
             continue
+        milliseconds[kind] = round(1000 * taken, 3)
         cost = taken if name == REFERENCE else taken / CLEARLY
         if cost < best:
             best, chosen = cost, (name, precision)
@@ -187,9 +192,10 @@ def _is_worth_it(kind: type[Backend], device: torch.device, precision: str) -> b
 
 
 def _time(backend: Backend, image: Tensor, best: float) -> tuple[float, Tensor]:
-    """Seconds of the fastest run, and its logits."""
-    fastest, spent = math.inf, 0.0
+    """Seconds of the fastest run, and its labels."""
+    fastest, spent, logits = math.inf, 0.0, image
     for _ in range(RUNS):
+        del logits  # no plan has counted their memory twice
         start = time.perf_counter()
         logits = backend(image)
         if image.device.type == "cuda":
@@ -198,7 +204,7 @@ def _time(backend: Backend, image: Tensor, best: float) -> tuple[float, Tensor]:
         fastest, spent = min(fastest, taken), spent + taken
         if taken > HOPELESS * best or spent > PATIENCE:
             break
-    return fastest, logits
+    return fastest, logits.argmax(1).to(torch.uint8)
 
 
 def _piece(sample: Tensor | None, shape: Sequence[int], device: torch.device, most: float) -> Tensor:

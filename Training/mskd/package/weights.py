@@ -78,6 +78,10 @@ def distinct_tensors(network: SegmentationNetwork) -> dict[str, Tensor]:
 def check_network(manifest: Manifest, *, source: str) -> SegmentationNetwork:
     """Build the network without memory for its weights (meta device) and compare it with the manifest.
 
+    Returns:
+        A sketch: its weights and shapes are the network's, but norms and activations do nothing, and logits stay as
+        coarse as they are computed.
+
     Raises:
         PackageError: unknown network, arguments it does not take, or channels, classes or dimension other than the
             manifest's.

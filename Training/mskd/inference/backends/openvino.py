@@ -17,7 +17,7 @@ from mskd.networks import SegmentationNetwork
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 LARGE_IMAGE = 1 << 23
-"""Voxels from which the memory of a run is given back after it. Windows are smaller: the next one needs it again."""
+"""Voxels from which the memory of a run is given back after it: they are a whole volume, or windows that are few."""
 
 
 @BACKENDS.register("openvino")

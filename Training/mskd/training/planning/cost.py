@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mskd.networks import build_network, count_parameters
+from mskd.networks.blocks import ConvNormAct
 from mskd.spec import NetworkSpec
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
@@ -65,8 +66,20 @@ def _unit_cost(name: str, arguments: str) -> tuple[Cost, tuple[int, ...]]:
         if not getattr(module, "inplace", False):
             activations += output.numel() * BYTES
 
+    def count_apart(module: ConvNormAct, inputs: tuple[object, ...], output: Tensor) -> None:
+        """The convolutions of a separable one that is handed several tensors: no hook of theirs is called then."""
+        nonlocal macs, activations
+        if module.separable and isinstance(inputs[0], list):
+            depthwise: Any = module[0]
+            voxels, width = output[:, 0].numel(), depthwise.in_channels
+            macs += voxels * width * (prod(depthwise.kernel_size) + output.shape[1])
+            activations += voxels * (width + output.shape[1]) * BYTES
+
     leaves = [module for module in network.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(count) for module in leaves]
+    hooks += [
+        module.register_forward_hook(count_apart) for module in network.modules() if isinstance(module, ConvNormAct)
+    ]
     with torch.no_grad():
         network.eval()(image)
     for hook in hooks:
