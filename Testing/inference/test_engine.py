@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from engine_doubles import THRESHOLDS, levels
 
-import mskd.inference.engine
-from mskd.errors import Cancelled, InputError, OutOfMemory, SettingsError
+from mskd.errors import Cancelled, InputError, SettingsError
 from mskd.events import Event
 from mskd.image import Geometry, Image
 from mskd.inference import Engine, Region
-from mskd.inference.backends import BACKENDS, make_backend
-from mskd.inference.backends.torch_eager import TorchEager, fold_batch_norm
-from mskd.inference.select import Choice
+from mskd.inference.backends.torch_eager import fold_batch_norm
 from mskd.networks import build_network
-from mskd.package import save_package
 from mskd.spec import NetworkSpec
 
 COS, SIN = np.cos(0.5), np.sin(0.5)
@@ -42,13 +34,6 @@ GEOMETRIES = {
     "single column": Geometry((17, 1, 1)),
     "one voxel": Geometry((1, 1, 1)),
 }
-THRESHOLDS = (10.5, 20.5, 30.5)
-
-
-def levels(geometry: Geometry, channels: int = 1) -> tuple[Image, np.ndarray]:
-    """An image of random whole numbers 1 to 40, and the labels a threshold network must give it."""
-    voxels = np.random.default_rng(0).integers(1, 41, (channels, *geometry.shape)).astype(np.int16)
-    return Image(voxels, geometry), np.digitize(voxels[0], THRESHOLDS).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +55,6 @@ def test_exact_labels_on_exactly_the_grid(engines: dict, name: str, dim: int, or
     assert result.labels.geometry == image.geometry
     assert result.labels.array.dtype == np.uint8
     np.testing.assert_array_equal(result.labels.array, truth)
-
-
-@pytest.fixture
-def empty_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that holds nothing yet, so that a limit on its memory can be small."""
-    monkeypatch.setattr(mskd.inference.engine, "held_bytes", lambda device: -mskd.inference.engine.RESERVE)
 
 
 @pytest.mark.usefixtures("empty_process")
@@ -196,88 +175,6 @@ def test_unknown_device_and_backend(threshold_package: Callable[..., Any]) -> No
             Engine(package, **arguments)
 
 
-class Failing(TorchEager):
-    """A network that runs out of memory for anything larger than ``largest`` voxels."""
-
-    fault: Exception = MemoryError()
-    largest = 0
-    measured = False
-
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        if image[:, 0].numel() > self.largest:
-            raise self.fault
-        return super().__call__(image)
-
-
-FAULTS = [
-    MemoryError(),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried"),
-    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
-]
-
-
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
-    BACKENDS.names()
-    monkeypatch.setitem(BACKENDS._entries, "failing", Failing)
-    return Failing
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-@pytest.mark.parametrize("dim", [2, 3])
-def test_memory_ladder_ends_with_the_right_labels(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch, fault: Any, dim: int
-) -> None:
-    monkeypatch.setattr(failing, "fault", fault)
-    monkeypatch.setattr(failing, "largest", 26**3)
-    image, truth = levels(Geometry((50, 50, 50)))
-    told: list[Event] = []
-    engine = Engine(threshold_package(THRESHOLDS, dim, patch=(40,) * dim), "cpu", backend="failing")
-    result = engine.run(image, on_event=told.append)
-    np.testing.assert_array_equal(result.labels.array, truth)
-    steps = result.report["memory_steps"]
-    assert len(steps) >= 2
-    assert all("Memory ran out on cpu" in step for step in steps)
-    assert [event.text for event in told if event.text] == steps
-
-
-def test_memory_ladder_that_ends_nowhere(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failing, "fault", MemoryError())
-    engine = Engine(threshold_package(), "cpu", backend="failing")
-    with pytest.raises(OutOfMemory, match="region of interest") as caught:
-        engine.run(levels(Geometry((50, 50, 50)))[0])
-    assert caught.value.exit_code == 5
-
-
-def test_a_backend_of_the_gpu_is_not_asked_to_compute_on_the_processor(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = Engine(threshold_package(), "cpu", backend="failing", precision="float32")
-    monkeypatch.setattr(engine, "device", torch.device("cuda"))
-    assert [device.type for device, _ in engine._rungs()] == ["cuda", "cpu"]
-    monkeypatch.setattr(failing, "devices", ("cuda",))
-    assert [device.type for device, _ in engine._rungs()] == ["cuda"]
-
-
-def test_an_estimate_above_the_limit_is_never_tried(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failing, "fault", AssertionError("was run"))
-    engine = Engine(threshold_package(), "cpu", backend="failing", memory=1000)
-    with pytest.raises(OutOfMemory, match="would need"):
-        engine.run(levels(Geometry((50, 50, 50)))[0])
-
-
-def test_other_faults_are_not_taken_for_memory(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failing, "fault", RuntimeError("shapes do not match"))
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        Engine(threshold_package(), "cpu", backend="failing").run(levels(Geometry((9, 9, 9)))[0])
-
-
 def test_instance_norm_networks_see_windows(threshold_package: Callable[..., Any]) -> None:
     network = threshold_package().manifest.network
     arguments = {**network.arguments, "norm": "instance"}
@@ -302,131 +199,3 @@ def test_folding_changes_nothing(dim: int, separable: bool) -> None:
         after = network(image)
     assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
-
-
-def test_a_runtime_that_fails_is_left_for_pytorch(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failing, "fault", RuntimeError("the runtime\nis broken"))
-    monkeypatch.setattr("mskd.inference.runners.SMALL", 0)
-    monkeypatch.setattr(
-        "mskd.inference.runners.choose", lambda *words, **more: Choice("failing", "float32", {"failing float32": 1.0})
-    )
-    image, truth = levels(Geometry((9, 20, 21)))
-    engine = Engine(threshold_package(THRESHOLDS), "cpu")
-    result = engine.run(image)
-    np.testing.assert_array_equal(result.labels.array, truth)
-    assert result.report["memory_steps"] == [
-        "The backend 'failing' failed (the runtime is broken); going on with 'torch_eager'."
-    ]
-    assert result.report["backend"] == "torch_eager"
-    assert engine.run(image).report["memory_steps"] == []
-
-
-def test_what_was_fastest_last_is_loaded_while_the_image_is_read(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a thread, once; another choice afterwards is loaded as ever."""
-    last = Choice("failing", "float32", {"failing float32": 1.0})
-    made: list[tuple[str, bool]] = []
-
-    def record(name: str, *words: Any, **more: Any) -> Any:
-        made.append((name, threading.current_thread() is threading.main_thread()))
-        return make_backend(name, *words, **more)
-
-    monkeypatch.setattr(failing, "largest", 1 << 20)
-    monkeypatch.setattr("mskd.inference.runners.SMALL", 0)
-    monkeypatch.setattr("mskd.inference.runners.last_choice", lambda *words: last)
-    monkeypatch.setattr("mskd.inference.runners.choose", lambda *words, **more: last)
-    monkeypatch.setattr("mskd.inference.runners.make_backend", record)
-    image, truth = levels(Geometry((9, 20, 21)))
-    engine = Engine(threshold_package(THRESHOLDS), "cpu")
-    engine.warm_up()
-    for _ in range(2):
-        np.testing.assert_array_equal(engine.run(image).labels.array, truth)
-    assert made == [("failing", False)]
-    other = Choice("torch_eager", "float32", {})
-    monkeypatch.setattr("mskd.inference.runners.choose", lambda *words, **more: other)
-    engine.run(levels(Geometry((19, 20, 21)))[0])
-    assert made == [("failing", False), ("torch_eager", True)]
-
-
-def test_a_runtime_that_cannot_be_loaded_ahead_says_so_when_it_is_needed(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    last = Choice("absent", "float32", {})
-    monkeypatch.setattr("mskd.inference.runners.SMALL", 0)
-    monkeypatch.setattr("mskd.inference.runners.last_choice", lambda *words: last)
-    monkeypatch.setattr("mskd.inference.runners.choose", lambda *words, **more: last)
-    engine = Engine(threshold_package(THRESHOLDS), "cpu")
-    engine.warm_up()
-    with pytest.raises(SettingsError, match="absent"):
-        engine.run(levels(Geometry((9, 20, 21)))[0])
-
-
-def test_nothing_is_measured_for_a_small_image(
-    threshold_package: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mskd.inference.runners.choose", lambda *words, **more: pytest.fail("was measured"))
-    report = Engine(threshold_package(THRESHOLDS), "cpu").run(levels(Geometry((9, 20, 21)))[0]).report
-    assert (report["backend"], report["precision"], report["measured_ms"]) == ("torch_eager", "float32", {})
-
-
-def test_half_precision_and_then_the_processor(
-    threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried: list[str] = []
-
-    def run(self: Failing, image: torch.Tensor) -> torch.Tensor:
-        if not tried or tried[-1] != str(self._type):
-            tried.append(str(self._type))
-        raise MemoryError
-
-    monkeypatch.setattr(failing, "__call__", run)
-    monkeypatch.setattr("mskd.inference.runners.computes_quickly", lambda precision, device: True)
-    engine = Engine(threshold_package(), "cpu", backend="failing")
-    with pytest.raises(OutOfMemory):
-        engine.run(levels(Geometry((50, 50, 50)))[0])
-    assert tried == ["torch.float32", "torch.bfloat16"]
-    engine = Engine(threshold_package(), "cpu", backend="failing", precision="float32")
-    tried.clear()
-    with pytest.raises(OutOfMemory):
-        engine.run(levels(Geometry((50, 50, 50)))[0])
-    assert tried == ["torch.float32"]
-
-
-LIMITED = """
-import sys
-from mskd.inference import Engine, tune_process
-from mskd.inference.memory import held_bytes, peak_bytes
-tune_process()
-import numpy as np, torch
-from mskd.image import Geometry, Image
-from mskd.package import open_package
-voxels = np.random.default_rng(0).integers(1, 41, (1, 200, 240, 240)).astype(np.int16)
-limit = held_bytes(torch.device("cpu")) + int(sys.argv[2])
-engine = Engine(open_package(sys.argv[1]), "cpu", backend="torch_eager", memory=limit)
-report = engine.run(Image(voxels, Geometry(voxels.shape[1:]))).report
-print(report["plan"]["windows"], peak_bytes(torch.device("cpu")) - limit)
-"""
-
-
-@pytest.mark.parametrize("separable", [False, True])
-def test_a_limit_on_memory_is_kept(
-    threshold_package: Callable[..., Any], root: Path, tmp_path: Path, separable: bool
-) -> None:
-    """The peak of a process of its own, measured; without the limit this takes twice as much."""
-    arguments = {"dim": 3, "in_channels": 1, "classes": 4, "channels": [16, 16], "separable": separable}
-    spec = NetworkSpec(name="light_unet", arguments=arguments)
-    manifest = threshold_package(THRESHOLDS).manifest.model_copy(update={"network": spec})
-    package = save_package(tmp_path / "model", manifest, build_network(spec).eval())
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(package.path), "1000000000"],
-        env={**os.environ, "PYTHONPATH": str(root / "Training")},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stderr
-    windows, above = map(int, done.stdout.split())
-    assert windows > 1
-    assert above <= 0

@@ -84,9 +84,10 @@ def export_package(
         writer.write(package, place)
         report = compare(writer.load(place), package, windows)
         if windows is not None and report.worst_dice < LEAST_DICE:
-            name = {label.value: label.name for label in package.manifest.labels}.get(report.worst_label, "background")
+            names = {label.value: label.name for label in package.manifest.labels}
+            worst = names.get(report.worst_label, "background")
             raise PackageError(
-                f"{output}: with 8 bits '{name}' overlaps with what PyTorch finds by a Dice of {report.worst_dice:.3f} "
+                f"{output}: with 8 bits '{worst}' overlaps with PyTorch's by a Dice of {report.worst_dice:.3f} "
                 f"({LEAST_DICE:g} is asked), so nothing was written; give other images, or leave out --int8."
             )
         if windows is None and report.difference > TOLERANCE:
