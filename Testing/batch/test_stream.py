@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from mskd.batch import Case, Outcome, segment_folder
 from mskd.batch.run import workspace
 from mskd.batch.stream import run_stream
 from mskd.errors import Cancelled, InputError
+from mskd.inference import Region
 
 
 class Overlap:
@@ -62,6 +64,17 @@ def test_reading_and_writing_go_on_while_the_engine_computes(folder: Any, make_t
     folder.check()
     # Before and after the engine waits at most one case.
     assert overlap.bounds == [(2, 0), *[(2, 1)] * 4, (1, 1)]
+
+
+@pytest.mark.parametrize("region", [None, Region((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))])
+def test_a_region_loads_nothing_ahead(folder: Any, make_task: Callable[..., Any], region: Region | None) -> None:
+    """It is small, and PyTorch's without asking."""
+    task, warmed = replace(make_task(), region=region), []
+    overlap = Overlap(task.build_engine(), [])
+    overlap.warm_up = lambda: warmed.append(True)
+    with workspace(folder.results):
+        run_stream(overlap, overlap.ask(), task, overlap.tell)
+    assert bool(warmed) == (region is None)
 
 
 def test_faults_stay_with_their_case(folder: Any, make_task: Callable[..., Any]) -> None:

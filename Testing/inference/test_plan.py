@@ -153,3 +153,15 @@ def test_any_shape_within_any_budget(planners: dict[int, Planner], shape: Any, s
         assert all(side <= full for side, full in zip(found.plan.window, shape, strict=True))
     elif share >= 1:
         pytest.fail("the best fits")
+
+
+@pytest.mark.parametrize(("strides", "whole"), [((), False), ([[2, 2, 2]] * 3, True)])
+def test_what_is_comfortable_counts_the_finest_grid_of_the_network(
+    threshold_package: Callable[..., Any], strides: Any, whole: bool
+) -> None:
+    arguments = {"dim": 3, "in_channels": 1, "classes": 2, "channels": [4, 6, 8], "strides": strides}
+    manifest = threshold_package(patch=(32, 32, 32)).manifest.model_copy(
+        update={"network": NetworkSpec(name="light_unet", arguments=arguments)}
+    )
+    found = best(Planner(manifest, check_network(manifest, source="test")), (96, 96, 96), comfortable=96**3 // 8)
+    assert found.plan.whole == whole
