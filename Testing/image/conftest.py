@@ -13,6 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(params=["zlib", "isal.isal_zlib"])
-def inflating(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What unpacks gzip, with the package that is quicker and without it."""
-    monkeypatch.setattr(nifti_module, "inflating", pytest.importorskip(request.param))
+def gzipping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What packs and unpacks gzip, with the package that is quicker and without it."""
+    monkeypatch.setattr(nifti_module, "gzipping", pytest.importorskip(request.param))

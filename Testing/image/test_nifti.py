@@ -97,7 +97,7 @@ def test_axes_of_nifti_are_those_of_itk(tmp_path: Path, shape: tuple[int, ...]) 
     assert read.array.shape[1:] == ((1,) * (3 - len(shape)) + shape)[-3:]
 
 
-@pytest.mark.usefixtures("inflating")
+@pytest.mark.usefixtures("gzipping")
 @pytest.mark.parametrize("chunk", [nifti_module.COMPRESSED_CHUNK, 50])
 def test_gzip_of_several_members_and_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(nifti_module, "COMPRESSED_CHUNK", chunk)
@@ -122,7 +122,7 @@ def test_a_header_that_promises_too_much_costs_no_memory(tmp_path: Path) -> None
         assert "truncated" in refused(tmp_path / name)
 
 
-@pytest.mark.usefixtures("inflating")
+@pytest.mark.usefixtures("gzipping")
 @pytest.mark.parametrize("packed", [False, True])
 def test_check_counts_voxels_that_lie_across_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool

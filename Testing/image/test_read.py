@@ -119,7 +119,7 @@ def test_not_an_image(tmp_path: Path, name: str, content: bytes) -> None:
     refused(path)
 
 
-@pytest.mark.usefixtures("inflating")
+@pytest.mark.usefixtures("gzipping")
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
 def test_truncated(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}", random_image())
@@ -127,7 +127,7 @@ def test_truncated(tmp_path: Path, suffix: str) -> None:
     assert "truncated" in refused(path)
 
 
-@pytest.mark.usefixtures("inflating")
+@pytest.mark.usefixtures("gzipping")
 def test_corrupt_gzip_body(tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     noise = np.random.default_rng(1).integers(0, 30000, (60, 80, 80)).astype(np.int16)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,7 @@ def test_folder_that_is_missing_or_in_the_way(tmp_path: Path) -> None:
         write_labels(tmp_path / "out.nrrd", some_labels(), NAMES, overwrite=True)
 
 
+@pytest.mark.usefixtures("gzipping")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str, full_disk: FullDisk) -> None:
     path = tmp_path / f"out{suffix}"
@@ -143,3 +146,26 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str, full_disk:
 def test_plain_formats_hold_only_voxels(tmp_path: Path) -> None:
     write_labels(tmp_path / "out.nrrd", some_labels(), NAMES)
     assert not any(key.startswith("Segment") for key in sitk.ReadImage(str(tmp_path / "out.nrrd")).GetMetaDataKeys())
+
+
+@pytest.mark.usefixtures("gzipping")
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_gzip_holds_the_bytes_that_itk_writes(tmp_path: Path, contiguous: bool) -> None:
+    """Header and voxels, whichever library packs them."""
+    labels = some_labels(replace(GRID, shape=(300, 7, 8)))
+    if not contiguous:
+        labels = LabelMap(np.asfortranarray(labels.array), labels.geometry)
+    write_labels(tmp_path / "out.nii.gz", labels, NAMES)
+    image = sitk.GetImageFromArray(labels.array)
+    image.SetSpacing(GRID.spacing[::-1])
+    image.SetOrigin(GRID.origin)
+    image.SetDirection(GRID.direction)
+    sitk.WriteImage(image, str(tmp_path / "itk.nii"))
+    assert gzip.decompress((tmp_path / "out.nii.gz").read_bytes()) == (tmp_path / "itk.nii").read_bytes()
+
+
+def test_a_side_too_long_for_nifti_is_refused(tmp_path: Path) -> None:
+    labels = some_labels(replace(GRID, shape=(1, 2, 40_000)))
+    with pytest.raises(InputError, match="greater than maximum possible dimension"):
+        write_labels(tmp_path / "out.nii.gz", labels, NAMES)
+    assert not list(tmp_path.iterdir())

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -73,9 +73,16 @@ class Crop:
     values: Tensor | None = None
 
     def to(self, device: torch.device) -> Crop:
-        moved = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device) for name, value in moved.items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Crop:
+        """The same in memory that a GPU copies from by itself."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Crop:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,9 @@ class Crops:
 
     def to(self, device: torch.device) -> Crops:
         return Crops(tuple(sample.to(device) for sample in self.samples), self.patch)
+
+    def pin_memory(self) -> Crops:
+        return Crops(tuple(sample.pin_memory() for sample in self.samples), self.patch)
 
 
 class PatchSampler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mskd.errors import InputError, SettingsError
 from mskd.files import require_writable_folder
 from mskd.image.geometry import Geometry, Image, LabelMap
-from mskd.image.nifti import check_nifti
+from mskd.image.nifti import check_nifti, pack_nifti, packs_quickly
 from mskd.spec import Code, Label, Terminology
 
 SEGMENTATION = ".seg.nrrd"
@@ -67,11 +67,9 @@ def write_labels(path: str | Path, labels: LabelMap, names: Sequence[Label], *, 
         SettingsError: unknown suffix, or an existing path without ``overwrite``. InputError: the disk is full or the
             place is not writable; nothing is left there and an existing file is kept.
     """
-    image = _to_itk(labels.array, labels.geometry)
-    if label_suffix(path) == SEGMENTATION:
-        for key, value in segmentation_metadata(names, labels.array.shape).items():
-            image.SetMetaData(key, value)
-    _write(Path(path), image, overwrite=overwrite)
+    segmentation = label_suffix(path) == SEGMENTATION
+    metadata = segmentation_metadata(names, labels.array.shape) if segmentation else {}
+    _write(Path(path), labels.array, labels.geometry, metadata, overwrite=overwrite)
 
 
 def write_volume(path: str | Path, volume: Image, *, overwrite: bool = False) -> None:
@@ -81,7 +79,7 @@ def write_volume(path: str | Path, volume: Image, *, overwrite: bool = False) ->
         SettingsError, InputError: as there.
     """
     check_volume(path, overwrite=overwrite)
-    _write(Path(path), _to_itk(volume.array[0], volume.geometry), overwrite=overwrite)
+    _write(Path(path), volume.array[0], volume.geometry, {}, overwrite=overwrite)
 
 
 def check_volume(path: str | Path, *, overwrite: bool) -> None:
@@ -91,13 +89,21 @@ def check_volume(path: str | Path, *, overwrite: bool) -> None:
     check_output(path, overwrite=overwrite)
 
 
-def _write(target: Path, image: sitk.Image, *, overwrite: bool) -> None:
+def _write(target: Path, voxels: NDArray, geometry: Geometry, metadata: Mapping[str, str], *, overwrite: bool) -> None:
     check_output(target, overwrite=overwrite)
     suffix = label_suffix(target)
     temporary = target.with_name(f".{secrets.token_hex(8)}{suffix}")
     try:
-        sitk.WriteImage(image, str(temporary), useCompression=suffix != ".nii")
-        _is_whole(temporary, suffix)
+        if suffix == ".nii.gz" and packs_quickly(voxels):
+            pack_nifti(temporary, voxels, _one_voxel(temporary, voxels, geometry))
+        else:
+            image = _to_itk(voxels, geometry)
+            for key, value in metadata.items():
+                image.SetMetaData(key, value)
+            sitk.WriteImage(image, str(temporary), useCompression=suffix != ".nii")
+            _is_whole(temporary, suffix)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
         os.replace(temporary, target)
     except (RuntimeError, OSError, InputError) as fault:
         raise InputError(
@@ -170,8 +176,16 @@ def _is_whole(path: Path, suffix: str) -> None:
     """Read the NIfTI bytes back: ITK's writer says nothing when the disk fills up."""
     if suffix in (".nii.gz", ".nii"):
         check_nifti(path)
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+
+
+def _one_voxel(beside: Path, voxels: NDArray, geometry: Geometry) -> bytes:
+    """ITK's NIfTI file of the first voxel alone: all that it says of the axes holds for the whole image."""
+    place = beside.with_suffix("").with_suffix(".nii")
+    try:
+        sitk.WriteImage(_to_itk(voxels[:1, :1, :1], geometry), str(place))
+        return place.read_bytes()
+    finally:
+        place.unlink(missing_ok=True)
 
 
 def _reason(fault: Exception) -> str:

@@ -18,6 +18,8 @@ from mskd.spec import IGNORE, Normalization
 
 SMALLEST_DEVIATION = 1e-8
 CHUNK_VOXELS = 1 << 21
+SENT = {name: getattr(torch, name) for name in ("uint8", "int8", "int16", "int32")}
+"""Types in which voxels go to a GPU; others go as float32."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,18 @@ def _in_plane(voxels: NDArray, sides: tuple[int, int], device: torch.device) -> 
     result = torch.empty(channels, depth, *sides, device=device)
     step = max(1, CHUNK_VOXELS // (height * width))
     for first in range(0, depth, step):
-        chunk = torch.from_numpy(np.array(voxels[:, first : first + step], dtype=np.float32, order="C")).to(device)
+        chunk = _sent(voxels[:, first : first + step], device)
         result[:, first : first + step] = resample(chunk, (chunk.shape[1], *sides))
     return result
+
+
+def _sent(voxels: NDArray, device: torch.device) -> Tensor:
+    """A contiguous copy as float32; to a GPU voxels go in their own, smaller type, by themselves."""
+    to_gpu = device.type == "cuda"
+    kind = SENT.get(voxels.dtype.name, torch.float32) if to_gpu else torch.float32
+    staged = torch.empty(voxels.shape, dtype=kind, pin_memory=to_gpu)
+    np.copyto(staged.numpy(), voxels, casting="unsafe")
+    return staged.to(device, non_blocking=True).float()
 
 
 def prepare_labels(labels: LabelMap, spec: InputSpec) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -30,13 +30,21 @@ class Loader(Generic[Item]):
     Args:
         workers: Processes that read; 0 reads in a thread of this process, which is enough where reading is cutting
             boxes out of memory maps. ``read`` is pickled for processes.
+        pin: Call ``pin_memory()`` of each item ahead of time, so that a GPU copies it while the processor goes on.
     """
 
     def __init__(
-        self, read: Callable[[int], Item], start: int, stop: int, *, workers: int = 0, on_event: Listener = silent
+        self,
+        read: Callable[[int], Item],
+        start: int,
+        stop: int,
+        *,
+        workers: int = 0,
+        pin: bool = False,
+        on_event: Listener = silent,
     ) -> None:
         self._read, self._start, self._stop = read, start, stop
-        self._workers, self._on_event = workers, on_event
+        self._workers, self._pin, self._on_event = workers, pin, on_event
         self.waited = 0.0
         """Seconds that the reader of this iterator has waited."""
 
@@ -52,13 +60,17 @@ class Loader(Generic[Item]):
                 self.waited += time.monotonic() - since
             yield item
 
+    def _ready(self, at: int) -> Item:
+        item: Any = self._read(at)
+        return item.pin_memory() if self._pin else item
+
     def _thread(self) -> Iterator[Item]:
         with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(self._read, at) for at in range(self._start, min(self._stop, self._start + AHEAD))]
+            ahead = [pool.submit(self._ready, at) for at in range(self._start, min(self._stop, self._start + AHEAD))]
             for at in range(self._start, self._stop):
                 item = ahead.pop(0).result()
                 if at + AHEAD < self._stop:
-                    ahead.append(pool.submit(self._read, at + AHEAD))
+                    ahead.append(pool.submit(self._ready, at + AHEAD))
                 yield item
 
     def _processes(self) -> Iterator[Item]:
@@ -86,6 +98,7 @@ class Loader(Generic[Item]):
                 batch_size=None,
                 num_workers=min(self._workers, self._stop - at),
                 prefetch_factor=AHEAD,
+                pin_memory=self._pin,
                 multiprocessing_context=multiprocessing.get_context("spawn"),
             )
         )

@@ -162,7 +162,14 @@ class Trainer:
     def _loader(self, on_event: Listener) -> Loader[Crops]:
         each = self.settings.accumulate
         first, last = self.step * each, self.settings.steps * each
-        return Loader(_Read(self.feed.read, each), first, last, workers=self.settings.workers, on_event=on_event)
+        return Loader(
+            _Read(self.feed.read, each),
+            first,
+            last,
+            workers=self.settings.workers,
+            pin=self.device.type == "cuda",
+            on_event=on_event,
+        )
 
     def advance(self, batches: Iterable[Batch], *, norms: bool = False) -> float:
         """One optimiser step on one or more batches; returns the loss.
