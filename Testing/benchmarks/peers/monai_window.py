@@ -9,6 +9,8 @@ borders."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from monai.transforms import (
     AsDiscreted,
     Compose,
     EnsureChannelFirstd,
+    EnsureTyped,
     Invertd,
     LoadImaged,
     NormalizeIntensityd,
@@ -58,25 +61,47 @@ def restoration(prepared: Compose, *, nearest: bool) -> Compose:
 
 
 @torch.inference_mode()
+def segment(
+    network: SegmentationNetwork,
+    manifest: Any,
+    image: Path,
+    output: Path,
+    *,
+    nearest: bool = False,
+    device: str = "cpu",
+) -> Clock:
+    """From a file to a labels file, timed by phase. On a GPU all but files is there, the network in half precision."""
+    clock, on_gpu = Clock(), device != "cpu"
+    prepared = preparation(manifest)
+    inferer = SlidingWindowInfererAdapt(
+        roi_size=tuple(manifest.patch[::-1]), sw_batch_size=4 if on_gpu else 1, overlap=0.5, mode="gaussian"
+    )
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        with clock.phase(name):
+            yield
+            if on_gpu:
+                torch.cuda.synchronize()
+
+    with phase("read"):
+        data = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])({"image": str(image)})
+    with phase("prepare"):
+        data = prepared(EnsureTyped("image", device=torch.device(device))(data) if on_gpu else data)
+    with phase("network"), torch.autocast("cuda", torch.float16, enabled=on_gpu):
+        data["labels"] = inferer(data["image"][None], network)[0]
+    with phase("restore"):
+        data = restoration(prepared, nearest=nearest)(data)
+    with phase("write"):
+        save(data["labels"], output)
+    return clock
+
+
 def run(options: argparse.Namespace) -> None:
-    """From a file to a labels file, timed by phase."""
+    """One run on a processor; writes what it took."""
     package = open_package(options.package)
     network = turned(package.load_network().eval())
-    clock = Clock()
-    prepared = preparation(package.manifest)
-    inferer = SlidingWindowInfererAdapt(
-        roi_size=tuple(package.manifest.patch[::-1]), sw_batch_size=1, overlap=0.5, mode="gaussian"
-    )
-    with clock.phase("read"):
-        data = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])({"image": str(options.image)})
-    with clock.phase("prepare"):
-        data = prepared(data)
-    with clock.phase("network"):
-        data["labels"] = inferer(data["image"][None], network)[0]
-    with clock.phase("restore"):
-        data = restoration(prepared, nearest=options.nearest)(data)
-    with clock.phase("write"):
-        save(data["labels"], options.output)
+    clock = segment(network, package.manifest, options.image, options.output, nearest=options.nearest)
     patch = list(package.manifest.patch)
     write_result(options.result, clock, network={"parameters": count_parameters(network), "patch": patch})
 

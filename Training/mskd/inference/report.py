@@ -30,10 +30,9 @@ def make_report(
 ) -> dict[str, Any]:
     """Model, versions, device, times, memory, plan and volumes of a finished run."""
     manifest, geometry = package.manifest, labels.geometry
-    # Slice by slice: bincount makes 64-bit copies of what it counts.
-    counts = np.sum(
-        [np.bincount(plane.ravel(), minlength=manifest.classes) for plane in grid.view(labels.array)], axis=0
-    )
+    # Slice by slice, in a cache; PyTorch counts bytes where NumPy would make 64-bit copies of them.
+    slices = (torch.from_numpy(plane.reshape(-1)) for plane in grid.view(labels.array))
+    counts = sum(torch.bincount(plane, minlength=manifest.classes).numpy() for plane in slices)
     peak = peak_bytes(runner.device)
     return {
         "model": {"name": manifest.name, "version": manifest.version, "fingerprint": package.fingerprint},
