@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from mskd.image.geometry import LabelMap
@@ -32,7 +31,7 @@ def make_report(
     manifest, geometry = package.manifest, labels.geometry
     # Slice by slice, in a cache; PyTorch counts bytes where NumPy would make 64-bit copies of them.
     slices = (torch.from_numpy(plane.reshape(-1)) for plane in grid.view(labels.array))
-    counts = sum(torch.bincount(plane, minlength=manifest.classes).numpy() for plane in slices)
+    counts = torch.stack([torch.bincount(plane, minlength=manifest.classes) for plane in slices]).sum(0).tolist()
     peak = peak_bytes(runner.device)
     return {
         "model": {"name": manifest.name, "version": manifest.version, "fingerprint": package.fingerprint},
@@ -57,9 +56,7 @@ def make_report(
         },
         "memory_steps": list(steps),
         "image": {"voxels": list(geometry.shape), "spacing": list(geometry.spacing)},
-        "volumes_ml": {
-            label.name: float(counts[label.value]) * geometry.voxel_volume / 1000 for label in manifest.labels
-        },
+        "volumes_ml": {label.name: counts[label.value] * geometry.voxel_volume / 1000 for label in manifest.labels},
     }
 
 
