@@ -31,7 +31,7 @@ def make_report(
     """Model, versions, device, times, memory, plan and volumes of a finished run."""
     manifest, geometry = package.manifest, labels.geometry
     # Slice by slice, in a cache; PyTorch counts bytes where NumPy would make 64-bit copies of them.
-    slices = (torch.from_numpy(np.ascontiguousarray(plane)).view(-1) for plane in grid.view(labels.array))
+    slices = (torch.from_numpy(np.array(plane, order="C")).view(-1) for plane in grid.view(labels.array))
     counts = torch.stack([torch.bincount(plane, minlength=manifest.classes) for plane in slices]).sum(0).tolist()
     peak = peak_bytes(runner.device)
     return {
