@@ -70,7 +70,7 @@ def measure(method: str, batch: Batch, term: dict[str, Any] | None = None, **sec
     settings = DistillationSettings(terms={method: term or {}}, **section)
     dim = batch.student.logits.ndim - 2
     widths = [tuple(f.shape[1] for f in outputs.features) for outputs in (batch.student, batch.teacher)]
-    built = METHODS[method](settings.term(method), Shapes(dim, CLASSES, *widths))
+    built = METHODS[method](settings.term(method), Shapes(dim, CLASSES, *widths)).to(batch.student.logits.device)
     context = Context(
         batch.teacher,
         batch.labels,

@@ -53,7 +53,7 @@ def test_what_a_network_is_told_about_its_labels(settings: dict[str, str], dim: 
     labels[:, :2] = -1
     found = []
     for device in ("cpu", "cuda"):
-        logits = batch.student.logits.to(device).requires_grad_()
+        logits = batch.student.logits.detach().to(device).requires_grad_()
         loss = segmentation_loss(logits, labels.to(device), LossSettings(**settings))  # type: ignore[arg-type]
         loss.backward()  # type: ignore[no-untyped-call]
         assert logits.grad is not None

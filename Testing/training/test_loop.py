@@ -19,9 +19,10 @@ from mskd.errors import InputError, SettingsError
 from mskd.events import Event, silent
 from mskd.networks import build_network
 from mskd.spec import NetworkSpec
+from mskd.training.average import MovingAverage
 from mskd.training.checkpoint import Checkpoints
 from mskd.training.log import RunLog
-from mskd.training.loop import MOST_SKIPPED, Feed, NotFinite, Trainer, learning_rate, moving_average
+from mskd.training.loop import MOST_SKIPPED, Feed, NotFinite, Trainer, learning_rate
 from mskd.training.settings import LossSettings, Optimization
 from mskd.training.task import Task
 from mskd.training.validation import Validation, chance_dice
@@ -56,7 +57,7 @@ def make_trainer(folder: Path, dim: int = 3, norm: str = "batch", **changes: obj
     settings = Optimization.model_validate(
         {"steps": 60, "learning_rate": 0.01, "ema": 0.5, "validate_every": 0, "precision": "fp32", **changes}
     )
-    average = moving_average(network, settings.ema)
+    average = MovingAverage(network, settings.ema)
 
     def validate(candidate: torch.nn.Module) -> Validation:
         batch = blob_batch(0)
@@ -107,11 +108,30 @@ def test_the_schedule_warms_up_and_ends_at_zero() -> None:
 
 def test_the_average_forgets_its_random_start() -> None:
     network = torch.nn.Linear(1, 1)
-    average = moving_average(network, 0.99)
+    average = MovingAverage(network, 0.99)
     for _ in range(40):
         torch.nn.init.constant_(network.weight, 1.0)
         average.update_parameters(network)
     assert average.module.weight.item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_average_is_that_of_weights_and_statistics() -> None:
+    """Each tensor for itself, by the formula; counts are those of the network."""
+    network = torch.nn.BatchNorm1d(3)
+    average = MovingAverage(network, 0.7)
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(30):
+        network(torch.randn(8, 3) * step)
+        torch.nn.init.normal_(network.weight)
+        average.update_parameters(network)
+        decay = min(0.7, (1 + step) / (10 + step)) if step else 0.0
+        for name, now in network.state_dict().items():
+            expected[name] = now.clone() if step == 0 else decay * expected[name] + (1 - decay) * now
+    found = average.module.state_dict()
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        torch.testing.assert_close(found[name], expected[name])
+    assert int(found["num_batches_tracked"]) == 30
+    assert int(average.n_averaged) == 30
 
 
 def test_a_loss_that_is_not_finite_names_term_and_cases(tmp_path: Path) -> None:

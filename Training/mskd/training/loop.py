@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mskd.data.patches import Batch, Crops
 from mskd.errors import Cancelled, InputError
 from mskd.events import CancelCheck, Event, Listener
 from mskd.ranks import any_rank, gather
+from mskd.training.average import MovingAverage
 from mskd.training.checkpoint import Checkpoints
 from mskd.training.distributed import distribute
 from mskd.training.loader import Loader
@@ -34,8 +34,6 @@ CHECKPOINT_SECONDS = 600.0
 
 MOST_SKIPPED = 20
 """Steps in a row that may be skipped; more are no accident."""
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Trainer:
     def __init__(
         self,
         task: Task,
-        average: AveragedModel,
+        average: MovingAverage,
         settings: Optimization,
         device: torch.device,
         feed: Feed,
@@ -94,8 +92,10 @@ class Trainer:
         self.task, self.average, self.settings, self.device = task, average, settings, device
         self.feed, self.checkpoints, self.seed = feed, checkpoints, seed
         self.forward = distribute(task, partly_used=settings.unlabelled > 0)
-        self.parameters = list(task.parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+        self.parameters, self.buffers = list(task.parameters()), _Buffers(task)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type == "cuda"
+        )
         self.autocast, self.scaler = mixed_precision(settings.precision, device)
         self.step, self.best, self.stale, self.skipped = 0, -1.0, 0, 0
         self._sums: dict[str, float] = defaultdict(float)
@@ -149,7 +149,8 @@ class Trainer:
             validates = (self.step + 1) % every == 0 or self.step + 1 == settings.steps
             read = [next(crops) for _ in range(settings.accumulate)]
             try:
-                loss = self.advance((self.feed.augment(part.to(self.device)) for part in read), norms=validates)
+                with _tuned():
+                    loss = self.advance((self.feed.augment(part.to(self.device)) for part in read), norms=validates)
                 on_event(Event("train", self.step, settings.steps, f"loss {loss:.3f}"))
             except NotFinite as fault:
                 self._skip(fault, log, on_event)
@@ -180,22 +181,20 @@ class Trainer:
         Raises:
             NotFinite: a term or the gradient is not finite; the weights and statistics are as they were.
         """
-        before = [buffer.clone() for buffer in self.task.buffers()]
+        self.buffers.keep()
         self.optimizer.zero_grad()
         try:
             loss, cases = self._gradients(batches, norms)
             self.scaler.unscale_(self.optimizer)
             norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
-            statistics = {"the running statistics of the network": self._statistics()}
+            statistics = {"the running statistics of the network": self.buffers.size()}
             if not self.scaler.is_enabled() or math.isfinite(norm):  # the scaler skips, and lowers its scale, by itself
                 self._require_finite({"the norm of the gradient": norm, **statistics}, cases)
                 self._add("gradient/total", norm)
             else:
                 self._require_finite(statistics, cases)
         except NotFinite:
-            with torch.no_grad():
-                for buffer, kept in zip(self.task.buffers(), before, strict=True):
-                    buffer.copy_(kept)
+            self.buffers.put_back()
             raise
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.settings)
@@ -223,11 +222,6 @@ class Trainer:
                 self._add(f"loss/{name}", value)
             loss += share * sum(values.values())
         return loss, cases
-
-    def _statistics(self) -> float:
-        """A number that is finite where the statistics of BatchNorm are; a huge voxel may spoil them alone."""
-        buffers = [buffer.float().abs().sum() for buffer in self.task.network.buffers() if buffer.is_floating_point()]
-        return float(torch.stack(buffers).sum()) if buffers else 0.0
 
     def _measure(self, terms: Terms) -> None:
         """The norm of each term's own gradient."""
@@ -287,6 +281,27 @@ class Trainer:
         on_event(Event("validate", self.step, self.settings.steps, epoch_text(row)))
 
 
+class _Buffers:
+    """The statistics of a network: kept before a step, put back when it fails."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._now = list(module.buffers())
+        self._kept = [buffer.clone() for buffer in self._now]
+
+    def keep(self) -> None:
+        if self._now:
+            torch._foreach_copy_(self._kept, self._now)
+
+    def put_back(self) -> None:
+        if self._now:
+            torch._foreach_copy_(self._now, self._kept)
+
+    def size(self) -> float:
+        """A number that is finite where all of them are; a huge voxel may spoil the statistics of BatchNorm alone."""
+        floats = [buffer for buffer in self._now if buffer.is_floating_point()]
+        return float(torch.stack(torch._foreach_norm(floats, 1)).sum()) if floats else 0.0
+
+
 class _Clock:
     """Seconds a step takes, and the share of them spent waiting for data; deaf to changes of the wall clock."""
 
@@ -317,19 +332,16 @@ class _Read:
         return self._read(*divmod(position, self._accumulate))
 
 
+@contextmanager
+def _tuned() -> Iterator[None]:
+    """Let cuDNN measure its algorithms: patches, unlike the cases of a validation, are all of one size."""
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = False
+
+
 def _last_only(module: nn.Module, last: bool) -> AbstractContextManager[None]:
     """Under DistributedDataParallel, the gradients are averaged over the ranks with the last batch of a step."""
     return nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync()
-
-
-def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of weights and statistics; with ``decay`` 0 it is the network itself.
-
-    The decay grows with the steps, ``min(decay, (1 + t) / (10 + t))``, so that a short run forgets its random start.
-    """
-
-    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        steps = float(count)
-        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averaged, current, count)
-
-    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)

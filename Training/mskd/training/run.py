@@ -29,13 +29,14 @@ from mskd.ranks import barrier, gather, rank, world
 from mskd.spec import NetworkSpec
 from mskd.teachers import Teacher, open_teacher
 from mskd.teachers.base import require_same_task
+from mskd.training.average import MovingAverage
 from mskd.training.checkpoint import Checkpoints
 from mskd.training.distributed import process_group, synchronise_batch_norm
 from mskd.training.draft import Draft
 from mskd.training.feed import PatchReader
 from mskd.training.folder import CACHE, RunFolder
 from mskd.training.log import RunLog
-from mskd.training.loop import Feed, Trainer, moving_average
+from mskd.training.loop import Feed, Trainer
 from mskd.training.manifest import make_manifest, versions
 from mskd.training.planning import complete
 from mskd.training.rundata import RunData, RunInput, prepare_run
@@ -253,7 +254,7 @@ def _trainer(
     options: RunOptions,
 ) -> Trainer:
     settings, patch = recipe.role(name).optimization, recipe.input.patch
-    average = moving_average(network, settings.ema)  # before hooks are attached: a copy would carry them along
+    average = MovingAverage(network, settings.ema)  # before hooks are attached: a copy would carry them along
     synchronise_batch_norm(network)
     example = torch.zeros(1, len(data.dataset.channels), *patch, device=device)
     supervision = distillation = None
