@@ -17,6 +17,9 @@ from mskd.inference.timer import Timer
 from mskd.inference.windows import Plan
 from mskd.package import Package
 
+SLICES = 16
+"""Slices whose labels are counted at a time: fewer would keep many threads waiting for each other."""
+
 
 def make_report(
     package: Package,
@@ -30,9 +33,11 @@ def make_report(
 ) -> dict[str, Any]:
     """Model, versions, device, times, memory, plan and volumes of a finished run."""
     manifest, geometry = package.manifest, labels.geometry
-    # Slice by slice, in a cache; PyTorch counts bytes where NumPy would make 64-bit copies of them.
-    slices = (torch.from_numpy(np.array(plane, order="C")).view(-1) for plane in grid.view(labels.array))
-    counts = torch.stack([torch.bincount(plane, minlength=manifest.classes) for plane in slices]).sum(0).tolist()
+    # PyTorch counts bytes, where NumPy would make 64-bit copies of them.
+    seen = grid.view(labels.array)
+    parts = (seen[first : first + SLICES] for first in range(0, len(seen), SLICES))
+    flat = (torch.from_numpy(np.array(part, order="C")).view(-1) for part in parts)
+    counts = torch.stack([torch.bincount(part, minlength=manifest.classes) for part in flat]).sum(0).tolist()
     peak = peak_bytes(runner.device)
     return {
         "model": {"name": manifest.name, "version": manifest.version, "fingerprint": package.fingerprint},
