@@ -14,7 +14,7 @@ import gc
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ from mskd.training.planning.cost import network_cost  # noqa: E402
 from mskd.training.settings import Recipe  # noqa: E402
 
 
-def measure(dataset: Path, budget: str, folder: Path, steps: int) -> dict[str, Any]:
-    """All kinds of training on one data set."""
+def measure(dataset: Path, budget: str, folder: Path, steps: int) -> Iterator[dict[str, Any]]:
+    """All kinds of training on one data set; what is known so far, after each of them."""
     length = [
         f"{role}.optimization.{name}={value}"
         for role in ("teacher", "student")
@@ -56,7 +56,7 @@ def measure(dataset: Path, budget: str, folder: Path, steps: int) -> dict[str, A
         "distilled": lambda where: runs.distil(dataset, str(teacher), recipe, where),
         "deterministic": lambda where: runs.train(dataset, planned("deterministic=true"), "student", where),
     }
-    found = {}
+    found: dict[str, Any] = {"plan": told(dataset, recipe)}
     for name, start in kinds.items():
         gc.collect()
         torch.cuda.empty_cache()
@@ -65,13 +65,12 @@ def measure(dataset: Path, budget: str, folder: Path, steps: int) -> dict[str, A
         row = json.loads((folder / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[1])
         found[name] = {key: row[key] for key in ("seconds_per_step", "loader_wait")}
         found[name]["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        if "student" in found:
+            alone = found["student"]["seconds_per_step"]
+            found[name]["times_student"] = round(found[name]["seconds_per_step"] / alone, 2)
         print(f"{dataset.name} {budget} {name}: {found[name]}", flush=True)
+        yield found
     torch.use_deterministic_algorithms(False)
-    found["ratio_to_student"] = {
-        name: round(found[name]["seconds_per_step"] / found["student"]["seconds_per_step"], 2)
-        for name in ("distilled", "deterministic")
-    }
-    return {"plan": told(dataset, recipe), **found}
 
 
 def told(dataset: Path, recipe: Recipe) -> dict[str, Any]:
@@ -106,9 +105,10 @@ def main() -> None:
     for dataset in options.datasets:
         for budget in options.budgets:
             with tempfile.TemporaryDirectory() as folder:
-                found["runs"][f"{dataset.name} {budget}"] = measure(dataset, budget, Path(folder), options.steps)
-            if options.output is not None:  # what is measured stays, whatever happens to the next
-                options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                for known in measure(dataset, budget, Path(folder), options.steps):
+                    found["runs"][f"{dataset.name} {budget}"] = known
+                    if options.output is not None:  # what is measured stays, whatever happens to the next
+                        options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.output is None:
         print(json.dumps(found, indent=1))
 
