@@ -29,12 +29,15 @@ def segmentation_terms(logits: Tensor, labels: Tensor, settings: LossSettings) -
     wanted = labels.clamp_min(0)
     terms: dict[str, Tensor] = {}
     log_probabilities = F.log_softmax(logits, dim=1)
+    surprise = F.nll_loss(log_probabilities, wanted, reduction="none")
     if settings.overlap_weight > 0:
         false = (0.5, 0.5) if settings.overlap == "dice" else (settings.alpha, settings.beta)
-        terms[settings.overlap] = settings.overlap_weight * tversky(log_probabilities.exp(), wanted, counted, *false)
+        terms[settings.overlap] = settings.overlap_weight * tversky(
+            log_probabilities.exp(), (-surprise).exp(), wanted, counted, *false
+        )
     if settings.voxel_weight > 0:
         if settings.voxel == "ce":
-            per_voxel = F.nll_loss(log_probabilities, wanted, reduction="none")
+            per_voxel = surprise
         else:
             focal = FocalLoss(to_onehot_y=True, use_softmax=True, gamma=settings.gamma, reduction="none")
             per_voxel = focal(logits, wanted[:, None]).sum(1)
@@ -47,7 +50,9 @@ def segmentation_loss(logits: Tensor, labels: Tensor, settings: LossSettings) ->
     return torch.stack(list(segmentation_terms(logits, labels, settings).values())).sum()
 
 
-def tversky(probabilities: Tensor, labels: Tensor, counted: Tensor, alpha: float, beta: float) -> Tensor:
+def tversky(
+    probabilities: Tensor, of_truth: Tensor, labels: Tensor, counted: Tensor, alpha: float, beta: float
+) -> Tensor:
     """1 - mean_k TP_k / (TP_k + alpha FP_k + beta FN_k), the sums over the voxels of the whole batch, on all ranks.
 
     The background has no share, and neither has a class that occurs nowhere in the batch: nothing overlaps with it, and
@@ -55,19 +60,27 @@ def tversky(probabilities: Tensor, labels: Tensor, counted: Tensor, alpha: float
 
     Args:
         probabilities: ``[N, K, *spatial]``.
+        of_truth: Those of the labels, ``[N, *spatial]``; to gather them here would cost a scattered backward pass.
         labels: ``[N, *spatial]`` int64 in 0..K-1.
         counted: ``[N, *spatial]``, false where a voxel is ignored.
     """
     classes = probabilities.shape[1]
     here = counted.to(probabilities.dtype)
     predicted = (probabilities * here[:, None]).flatten(2).sum((0, 2))
-    of_truth = (probabilities.gather(1, labels[:, None])[:, 0] * here).flatten()
-    hits = torch.zeros_like(predicted).index_add(0, labels.flatten(), of_truth)
-    true = torch.zeros_like(predicted).index_add(0, labels.flatten(), here.flatten())
+    hits = _by_class(of_truth * here, labels, classes)
+    true = _by_class(here, labels, classes)
     hits, predicted, true = total(torch.stack([hits, predicted, true])).view(3, classes)[:, 1:]
     present = true > 0
     overlap = (hits + SMOOTH) / (hits + alpha * (predicted - hits) + beta * (true - hits) + SMOOTH)
     return ((1 - overlap) * present).sum() / present.sum().clamp_min(1)
+
+
+def _by_class(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The sum ``[K]`` of the values ``[N, *spatial]`` of each class."""
+    if values.is_cuda and torch.are_deterministic_algorithms_enabled():
+        # index_add would add the voxels of a class one after another.
+        return torch.stack([torch.where(labels == label, values, 0).sum() for label in range(classes)])
+    return values.new_zeros(classes).index_add(0, labels.flatten(), values.flatten())
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:
