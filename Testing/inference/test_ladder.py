@@ -57,6 +57,17 @@ def test_memory_ladder_that_ends_nowhere(
     assert caught.value.exit_code == 5
 
 
+def test_a_small_limit_on_a_gpu_is_for_windows(
+    threshold_package: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process loads lies in the memory of the processor, and takes nothing of a limit on the GPU's."""
+    monkeypatch.setattr("mskd.inference.engine.free_bytes", lambda device: 8 << 30)
+    monkeypatch.setattr("mskd.inference.engine.held_bytes", lambda device: 10_000_000)
+    engine = Engine(threshold_package(), "cpu", memory=200_000_000)
+    assert 150_000_000 < engine._budget(torch.device("cuda")) < 190_000_000
+    assert engine._budget(torch.device("cpu")) == 0
+
+
 def test_a_backend_of_the_gpu_is_not_asked_to_compute_on_the_processor(
     threshold_package: Callable[..., Any], failing: type[Failing], monkeypatch: pytest.MonkeyPatch
 ) -> None:

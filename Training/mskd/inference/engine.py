@@ -34,8 +34,8 @@ from mskd.inference.windows import Plan, fitted, stream
 from mskd.package import Package
 from mskd.package.weights import check_network
 
-RESERVE = 400_000_000
-"""Of a limit on memory: for what is loaded or allocated beside the plan."""
+RESERVE, RESERVE_ON_GPU = 400_000_000, 32_000_000
+"""Of a limit on memory: for what is loaded or allocated beside the plan; a GPU's holds no libraries."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,10 @@ class Engine:
 
     def _budget(self, device: torch.device) -> int:
         free = free_bytes(device)
-        return free if self._memory is None else max(0, min(free, self._memory - held_bytes(device) - RESERVE))
+        if self._memory is None:
+            return free
+        reserve = RESERVE_ON_GPU if device.type == "cuda" else RESERVE
+        return max(0, min(free, self._memory - held_bytes(device) - reserve))
 
     def _attempt(self, run: _Run, plan: Plan, device: torch.device, precision: str) -> tuple[LabelMap, Plan, Runner]:
         timer, progress = run.timer, _Progress(run.timer)

@@ -159,6 +159,8 @@ class Trainer:
             if validates or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.checkpoints.save(self.step, self.state())
                 saved = time.monotonic()
+            if validates:
+                clock.start(self.step)
 
     def _loader(self, on_event: Listener) -> Loader[Crops]:
         each = self.settings.accumulate
@@ -257,7 +259,6 @@ class Trainer:
         pace = clock.read(self.step)
         network = self.average.module.eval()
         result = self.feed.validate(network)
-        clock.start(self.step)
         ours = {name: total / self._counts[name] for name, total in self._sums.items()}
         ranks = gather(ours)
         means = {name: sum(each[name] for each in ranks) / len(ranks) for name in ours}
