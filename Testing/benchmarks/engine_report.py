@@ -157,8 +157,8 @@ def _gpu(found: Found | None) -> str:
     met = "met" if all(row["under_aim"] for row in ours) else "**not met**"
     text = (
         f"{found['device']}, {found['machine']['threads']} cores, torch {found['versions']['torch']}; the chest CT, "
-        f"model loaded, medians of {found['rounds']} runs from file to labels file (`Testing/gpu/benchmark.py`). Less than "
-        f"{found['aim_seconds']:g} s: {met}. The networks compute in half precision where it gives the same labels; "
+        f"model loaded, medians of {found['rounds']} runs from file to labels file (`Testing/gpu/benchmark.py`). "
+        f"Less than {found['aim_seconds']:g} s: {met}. The networks compute in half precision; "
         f"{equal} of the voxels get the label they get on the processor in float32. MONAI's is "
         "`SlidingWindowInfererAdapt` with everything on the GPU."
     )

@@ -14,7 +14,7 @@ from mskd.events import never
 from mskd.image import Geometry
 from mskd.inference import Region, make_grid, neighbours
 from mskd.inference import restore as module
-from mskd.inference.neighbours import Plane
+from mskd.inference.neighbours import Spots
 from mskd.inference.restore import restore
 from mskd.inference.uncertainty import Confidence
 from mskd.spec import Normalization
@@ -115,12 +115,12 @@ def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.Monke
     logits = smooth_logits(grid)
     interpolated = []
 
-    def counting(self: Plane, plane: torch.Tensor, band: slice, places: torch.Tensor) -> torch.Tensor:
-        interpolated.append(len(places))
-        return values(self, plane, band, places)
+    def counting(self: Spots, plane: torch.Tensor) -> torch.Tensor:
+        interpolated.append(len(self.places))
+        return values(self, plane)
 
-    values = Plane.values
-    monkeypatch.setattr(Plane, "values", counting)
+    values = Spots.values
+    monkeypatch.setattr(Spots, "values", counting)
     labels = run(logits, grid)
     expected = on_source(plain(logits, grid).argmax(0), grid)
     assert (labels == expected).mean() > 0.9999

@@ -64,6 +64,26 @@ def make_axis(source: int, target: int, device: torch.device, extent: float | No
     return Axis(lower.to(device), (centre - lower).float().to(device), True, source - 1)
 
 
+@dataclass(frozen=True)
+class Spots:
+    """Some target voxels of a plane, and what surrounds them.
+
+    Args:
+        places: ``[M]``, counted row by row.
+        index: Source voxels around each, ``[M, 2 or 4]``.
+        weights: Of those.
+    """
+
+    places: Tensor
+    index: Tensor
+    weights: Tensor
+
+    def values(self, plane: Tensor) -> Tensor:
+        """Values ``[M, K]`` interpolated from source values ``[y, x, K]``, float32, contiguous."""
+        # One fused gather and weighted sum: the corners of a voxel are never written out.
+        return F.embedding_bag(self.index, plane.flatten(0, 1), per_sample_weights=self.weights, mode="sum")
+
+
 class Plane:
     """From the voxels of a source plane to those of a target plane, a band of rows at a time.
 
@@ -82,17 +102,15 @@ class Plane:
         self._keeps = height * width <= KEPT
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def values(self, plane: Tensor, band: slice, places: Tensor) -> Tensor:
-        """Values ``[M, K]`` at some target voxels.
-
-        Args:
-            plane: Source values ``[y, x, K]``, float32, contiguous.
-            band: One of ``bands``.
-            places: Target voxels ``[M]``, counted row by row from the first of the band.
-        """
-        index, weights = (table.index_select(0, places) for table in self._corners(band))
-        # One fused gather and weighted sum: the corners of a voxel are never written out.
-        return F.embedding_bag(index, plane.flatten(0, 1), per_sample_weights=weights, mode="sum")
+    def spots(self, wanted: Tensor) -> list[Spots]:
+        """Where to interpolate: the target voxels of a mask ``[target y, target x]``, those of a band together."""
+        found = []
+        for band in self.bands:
+            places = wanted[band].flatten().nonzero().squeeze(1)
+            if len(places):
+                index, weights = (table.index_select(0, places) for table in self._corners(band))
+                found.append(Spots(places + band.start * wanted.shape[1], index, weights))
+        return found
 
     def _corners(self, band: slice) -> tuple[Tensor, Tensor]:
         """Where the source voxels around each target voxel lie, and their weights, ``[target, 1, 2 or 4]`` both."""

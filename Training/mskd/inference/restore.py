@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -168,42 +169,40 @@ class _Slab:
     def restore(self, z: Axis, plane: Plane, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
         """Labels of the target slices of ``z``, and entropy where it is wanted."""
         certain = is_certain(self.rows, self.best).view(self.shape) if with_entropy else None
-        labels = _cells(self.winner.view(self.shape), certain, (z, plane.y, plane.x))
-        for dim, axis in ((2, plane.x), (1, plane.y), (0, z)):
-            labels = labels.index_select(dim, axis.lower)
+        cells = _cells(self.winner.view(self.shape), certain, (z, plane.y, plane.x))
+        for dim, axis in ((2, plane.x), (1, plane.y)):
+            cells = cells.index_select(dim, axis.lower)
+        lower, shares = z.lower.tolist(), z.share.tolist()
+        labels = cells.new_empty(len(lower), *cells.shape[1:])
         unsure = torch.zeros_like(labels) if with_entropy else None
-        border = labels == MIXED
-        busy = border.flatten(1).any(dim=1).tolist()
-        if not any(busy):
-            return labels, unsure
         source, wins = self.rows.view(*self.shape, -1), self._wins()
-        lower, share = z.lower.tolist(), z.share.tolist()
-        for row in (row for row, some in enumerate(busy) if some):
-            around = slice(lower[row], lower[row] + 1 + z.between)
+        # Target slices between the same two source slices have their borders at the same places.
+        for cell, group in groupby(range(len(lower)), key=lower.__getitem__):
+            rows = list(group)
+            labels[rows[0] : rows[-1] + 1] = cells[cell]
+            spots = plane.spots(cells[cell] == MIXED)
+            if not spots:
+                continue
+            around = slice(cell, cell + 1 + z.between)
             present = wins[around].any(dim=0).nonzero().squeeze(1)
-            chosen = None if with_entropy else present
-            values = _between(source[around], share[row], chosen)
-            for band in plane.bands:
-                places = border[row, band].flatten().nonzero().squeeze(1)
-                if not len(places):
-                    continue
-                logits = plane.values(values, band, places)
-                candidates = logits if chosen is not None else logits.index_select(1, present)
-                labels[row, band].view(-1)[places] = present[candidates.max(dim=1).indices].to(torch.uint8)
-                if unsure is not None:
-                    unsure[row, band].view(-1)[places] = entropy_percent(logits, logits.amax(dim=1))
+            names = present.to(torch.uint8)
+            slices = source[around] if with_entropy else source[around].index_select(3, present)
+            for row in rows:
+                values = slices[0] if len(slices) == 1 else torch.lerp(slices[0], slices[1], shares[row])
+                for spot in spots:
+                    logits = spot.values(values)
+                    candidates = logits.index_select(1, present) if with_entropy else logits
+                    largest = names.index_select(0, candidates.max(dim=1).indices)
+                    labels[row].view(-1).scatter_(0, spot.places, largest)
+                    if unsure is not None:
+                        percent = entropy_percent(logits, logits.amax(dim=1))
+                        unsure[row].view(-1).scatter_(0, spot.places, percent)
         return labels, unsure
 
     def _wins(self) -> Tensor:
         """Whether a label wins somewhere in a slice, ``[z, K]``."""
         winner = self.winner.view(self.shape[0], -1)
         return torch.stack([(winner == label).any(dim=1) for label in range(self.rows.shape[1])], dim=1)
-
-
-def _between(slices: Tensor, share: float, labels: Tensor | None) -> Tensor:
-    """Logits ``[y, x, K]`` between one or two slices ``[1 or 2, y, x, K']``, of all labels or of some."""
-    planes = [plane if labels is None else plane.index_select(2, labels) for plane in slices]
-    return planes[0] if len(planes) == 1 else torch.lerp(planes[0], planes[1], share)
 
 
 def _cells(winner: Tensor, certain: Tensor | None, axes: tuple[Axis, Axis, Axis]) -> Tensor:
