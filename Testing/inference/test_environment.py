@@ -20,6 +20,8 @@ from mskd.networks import build_network
 from mskd.package import save_package
 from mskd.spec import NetworkSpec
 
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
 
 def test_the_cpu_is_always_there() -> None:
     assert available_devices()[0] == "cpu"
@@ -50,6 +52,27 @@ def test_freed_memory_is_kept(root: Path) -> None:
         "touch(); print(done, before < 100e6, reusable_bytes() > 190e6)\n"
     )
     assert _run(root, code) == ["True", "True", "True"]
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.is_file() or "[madvise]" not in HUGE_PAGES.read_text(),
+    reason="nobody has to ask for huge pages here",
+)
+def test_numpy_asks_for_no_huge_pages(root: Path) -> None:
+    code = (
+        "import re\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from mskd.inference.environment import keep_freed_memory\n"
+        "def huge():\n"
+        "    block = np.ones(200_000_000, dtype=np.uint8)\n"
+        "    return int(re.search(r'AnonHugePages: +(\\d+)', Path('/proc/self/smaps_rollup').read_text())[1])\n"
+        "before = huge(); keep_freed_memory(); print(before > 100_000, huge() < 10_000)\n"
+    )
+    asked, silent = _run(root, code)
+    if asked == "False":
+        pytest.skip("the system has no huge pages left")
+    assert silent == "True"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a glibc setting")

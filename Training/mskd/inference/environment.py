@@ -7,6 +7,8 @@ import math
 import os
 import platform
 import sys
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +45,17 @@ def keep_freed_memory() -> bool:
 
     Otherwise each operation of a network pays for every page of its result again: half of its time. It is the same as
     MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in the environment, but for a process that already runs. Huge
-    pages are not asked for: they save later runs little, and a first run waits longer for them than for small ones.
-    Testing/benchmarks/allocator.py compares.
+    pages are not asked for, by NumPy neither: they save later runs little, and a first run waits longer for them than
+    for small ones. Testing/benchmarks/allocator.py compares.
 
     Returns:
         Whether freed blocks are kept; False where the C library is not glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
+    numpy_core = "numpy._core" if np.__version__ >= "2" else "numpy.core"
+    with suppress(ImportError, AttributeError):  # once NumPy is imported, no public way leads there
+        import_module(f"{numpy_core}.multiarray")._set_madvise_hugepage(False)
     try:
         library = ctypes.CDLL(None)
         return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, -1))
