@@ -9,6 +9,7 @@ from mskd.distillation.base import METHODS, Method
 from mskd.distillation.context import Context
 from mskd.distillation.frozen import frozen
 from mskd.distillation.levels import Side, choose_levels, match_grid
+from mskd.distillation.limit import Limit
 from mskd.distillation.outputs import Outputs, Shapes, full_precision
 from mskd.distillation.settings import DistillationSettings
 from mskd.errors import SettingsError
@@ -56,6 +57,7 @@ class Distillation(nn.Module):
         shapes = Shapes(dim, self._student.classes, self._student.channels, widths)
         self.methods = nn.ModuleDict({name: _build(settings, name, shapes) for name in settings.terms})
         self.weights = {name: settings.term(name).weight for name in settings.terms}
+        self.limit = Limit(settings.limit) if settings.limit else None
         self.to(example.device)
 
     @property
@@ -103,6 +105,12 @@ class Distillation(nn.Module):
         terms = self.terms(student, teacher, labels, names=active)
         zero = torch.zeros((), device=student.logits.device)
         return {name: terms[name] * self._factor(name, progress) if name in terms else zero for name in self.weights}
+
+    def limited(self, terms: dict[str, Tensor], segmentation: Tensor, student: Outputs) -> dict[str, Tensor]:
+        """The weighted terms, no louder beside the segmentation loss than the settings allow."""
+        if self.limit is None:
+            return terms
+        return self.limit(segmentation, terms, (*student.features, student.logits)[0])
 
     def terms(
         self, student: Outputs, teacher: Outputs, labels: Tensor | None = None, *, names: list[str] | None = None

@@ -21,6 +21,8 @@ class DistillationSettings(Strict):
         student_levels, teacher_levels: Module paths to take features from, pair by pair, last decoder stage first.
             Default: the last decoder stage and one at stride 4 to 8.
         ramp: Part of the training over which terms on features grow from 0 to their weight.
+        limit: How many times as hard as segmentation all terms together may pull on the student (see ``Limit``); 0 sets
+            no limit.
         regions: ``mask``, ``saliency`` or ``hybrid``: see ``Context``.
         n_min: Grid voxels a region needs to count as present.
         teacher_logits: ``online`` runs the teacher at every step; ``cached`` asks it once for every whole case, and
@@ -36,6 +38,7 @@ class DistillationSettings(Strict):
     student_levels: tuple[str, ...] = ()
     teacher_levels: tuple[str, ...] = ()
     ramp: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    limit: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
     regions: RegionMode = "hybrid"
     n_min: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
     teacher_logits: Literal["online", "cached"] = "online"

@@ -57,7 +57,10 @@ class Task(nn.Module):
         if self._distillation is not None:
             with autocast:
                 teacher = self._distillation.teacher_forward(batch.images, batch.teacher_logits)
-            terms |= self._distillation(student, teacher, batch.labels, progress)
+            taught = self._distillation(student, teacher, batch.labels, progress)
+            if terms:
+                taught = self._distillation.limited(taught, torch.stack(list(terms.values())).sum(), student)
+            terms |= taught
         return terms
 
     def _student(self, images: Tensor) -> Outputs:

@@ -1,0 +1,74 @@
+"""Keeps the terms of the distillation from drowning what the labels say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mskd.ranks import total
+
+EVERY = 10
+"""Batches from one look at the gradients to the next."""
+
+SMOOTHING = 0.8
+"""Share of the squared norms seen so far that a look leaves."""
+
+LIFT = 2.0**16
+"""What losses are multiplied by, so that their gradients do not vanish where features are float16."""
+
+
+class Limit(nn.Module):
+    """Scales all terms by one factor, so that they pull on the student at most ``most`` times as hard as segmentation.
+
+    Weights that are right for a student that has learnt are tens of times too large for one that still sees background
+    alone: then its segmentation loss has hardly a gradient, while every term has much to say. Held down until labels
+    have shown it where the organs are, it learns as fast as alone.
+
+    Args:
+        most: Ratio of the norms of both gradients at the student's last decoder stage (at its logits, where no features
+            are read).
+    """
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self.most = most
+        self.factor = 1.0
+        self._batches = 0
+        self._squares: tuple[float, float] | None = None
+
+    def forward(self, segmentation: Tensor, terms: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]:
+        """The terms, scaled.
+
+        Args:
+            segmentation: What the labels say, a scalar.
+            terms: Weighted terms by name, scalars.
+            features: ``[N, C, *spatial]`` of the student, that both depend on.
+        """
+        if self._batches % EVERY == 0:
+            self._look(segmentation, torch.stack(list(terms.values())).sum(), features)
+        self._batches += 1
+        return {name: self.factor * term for name, term in terms.items()}
+
+    def _look(self, segmentation: Tensor, taught: Tensor, features: Tensor) -> None:
+        found = total(torch.stack([_squared_norm(loss, features) for loss in (segmentation, taught)])).tolist()
+        if not all(value < float("inf") for value in found):  # whoever takes the step sees it too, and says so
+            return
+        before = self._squares or (found[0], found[1])
+        ours, theirs = (SMOOTHING * old + (1 - SMOOTHING) * new for old, new in zip(before, found, strict=True))
+        self._squares = ours, theirs
+        self.factor = min(1.0, self.most * (ours / theirs) ** 0.5) if theirs else 1.0
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"factor": self.factor, "batches": self._batches, "squares": self._squares}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.factor, self._batches, self._squares = state["factor"], state["batches"], state["squares"]
+
+
+def _squared_norm(loss: Tensor, features: Tensor) -> Tensor:
+    if not loss.requires_grad:
+        return torch.zeros((), device=features.device)
+    (gradient,) = torch.autograd.grad(LIFT * loss, features, retain_graph=True, allow_unused=True)
+    return torch.zeros((), device=features.device) if gradient is None else gradient.float().square().sum()
