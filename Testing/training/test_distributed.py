@@ -69,7 +69,7 @@ def make_task(distil: bool, supervise: bool) -> tuple[Task, Batch]:
     labels[0, 2:6, 2:6], labels[1, 4:14, 4:14], labels[2, 8:15, 1:7], labels[2, 0:2] = 1, 2, 2, -1
     images = torch.randn(4, 1, 16, 16, dtype=torch.float64) + labels[:, None].double()
     loss = LossSettings()
-    distillation = Distillation(DistillationSettings(), student, teacher, images) if distil else None
+    distillation = Distillation(DistillationSettings(limit=0.1), student, teacher, images) if distil else None
     supervision = DeepSupervision(student, 3, images[:1], loss).double() if supervise else None
     return Task(student, loss, supervision=supervision, distillation=distillation).double(), Batch(
         images, labels, ("",) * 4

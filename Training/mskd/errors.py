@@ -13,6 +13,11 @@ class MSKDError(Exception):
     exit_code = 1
     code = "error"
 
+    def __init__(self, sentence: object = "") -> None:
+        """Args: sentence: What a file says may be quoted in it; it stays one line that a terminal can show."""
+        escaped = (letter if letter.isprintable() else _escaped(letter) for letter in str(sentence))
+        super().__init__("".join(escaped))
+
 
 class SettingsError(MSKDError, ValueError):
     """Wrong usage, or a recipe or option that cannot be honoured."""
@@ -54,3 +59,7 @@ class Preempted(Cancelled):
 
     exit_code = 75
     code = "preempted"
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

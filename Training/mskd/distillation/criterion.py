@@ -106,8 +106,8 @@ class Distillation(nn.Module):
         zero = torch.zeros((), device=student.logits.device)
         return {name: terms[name] * self._factor(name, progress) if name in terms else zero for name in self.weights}
 
-    def limited(self, terms: dict[str, Tensor], segmentation: Tensor, student: Outputs) -> dict[str, Tensor]:
-        """The weighted terms, no louder beside the segmentation loss than the settings allow."""
+    def limited(self, terms: dict[str, Tensor], segmentation: Tensor | None, student: Outputs) -> dict[str, Tensor]:
+        """The weighted terms, no louder beside the segmentation loss (None: no labels) than the settings allow."""
         if self.limit is None:
             return terms
         return self.limit(segmentation, terms, (*student.features, student.logits)[0])

@@ -38,17 +38,18 @@ class Limit(nn.Module):
         self._batches = 0
         self._squares: tuple[float, float] | None = None
 
-    def forward(self, segmentation: Tensor, terms: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]:
+    def forward(self, segmentation: Tensor | None, terms: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]:
         """The terms, scaled.
 
         Args:
-            segmentation: What the labels say, a scalar.
+            segmentation: What the labels say, a scalar; None where there are none, and the last factor holds.
             terms: Weighted terms by name, scalars.
             features: ``[N, C, *spatial]`` of the student, that both depend on.
         """
-        if self._batches % EVERY == 0:
-            self._look(segmentation, torch.stack(list(terms.values())).sum(), features)
-        self._batches += 1
+        if segmentation is not None:
+            if self._batches % EVERY == 0:
+                self._look(segmentation, torch.stack(list(terms.values())).sum(), features)
+            self._batches += 1
         return {name: self.factor * term for name, term in terms.items()}
 
     def _look(self, segmentation: Tensor, taught: Tensor, features: Tensor) -> None:

@@ -58,9 +58,8 @@ class Task(nn.Module):
             with autocast:
                 teacher = self._distillation.teacher_forward(batch.images, batch.teacher_logits)
             taught = self._distillation(student, teacher, batch.labels, progress)
-            if terms:
-                taught = self._distillation.limited(taught, torch.stack(list(terms.values())).sum(), student)
-            terms |= taught
+            segmentation = torch.stack(list(terms.values())).sum() if terms else None
+            terms |= self._distillation.limited(taught, segmentation, student)
         return terms
 
     def _student(self, images: Tensor) -> Outputs:

@@ -1,0 +1,28 @@
+"""What a user is told: one line, whatever a file holds that is quoted in it."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from mskd.errors import Cancelled, InputError, MSKDError, OutOfMemory, PackageError, SettingsError
+from mskd.spec import NetworkSpec, validate
+
+KINDS = (SettingsError, InputError, PackageError, OutOfMemory, Cancelled)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sentence_is_one_line_of_visible_letters(kind: type[MSKDError]) -> None:
+    fault = kind("Unknown key 'a\nb\x1b[2J\ud800c\u2028d': étage 肝")
+    assert str(fault) == "Unknown key 'a\\nb\\x1b[2J\\ud800c\\u2028d': étage 肝"
+    again = pickle.loads(pickle.dumps(fault))
+    assert (type(again), str(again)) == (kind, str(fault))
+
+
+def test_a_key_of_a_file_cannot_break_it() -> None:
+    with pytest.raises(PackageError, match=r"Unknown key 'x\\ny'") as caught:
+        validate(
+            NetworkSpec, {"name": "light_unet", "arguments": {}, "x\ny": 1}, source="model.json", error=PackageError
+        )
+    assert "\n" not in str(caught.value)
