@@ -80,9 +80,10 @@ def test_test_cases_are_never_read(tiny_dataset: Path, tiny_recipe: Path, option
 def test_an_interrupted_run_resumes_bit_for_bit(
     tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, distilling: bool
 ) -> None:
-    # The controls draw at random in each step.
+    # The controls draw at random in each step, and the limit remembers what it saw.
     controls = ("distillation.terms.ffd.filter='random'", "distillation.terms.rgd.shuffled=true")
-    recipe = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=60", *controls))
+    limit = "distillation.limit=0.01"
+    recipe = load_recipe(str(tiny_recipe), ("teacher.optimization.steps=60", *controls, limit))
     teacher = tmp_path / "teacher"
     if distilling:
         train(tiny_dataset, recipe, "teacher", RunOptions(teacher, device="cpu"))
@@ -113,6 +114,8 @@ def test_an_interrupted_run_resumes_bit_for_bit(
         return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
 
     assert rows(whole.output) == rows(cut.output)
+    if distilling:
+        assert 0 < rows(whole.output)[-1]["distillation/factor"] < 1
 
 
 def test_distillation_adds_nothing_to_the_student(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:

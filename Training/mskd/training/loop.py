@@ -222,6 +222,8 @@ class Trainer:
                 self.scaler.scale(share * torch.stack(list(terms.values())).sum()).backward()
             for name, value in values.items():
                 self._add(f"loss/{name}", value)
+            for name, value in self.task.told().items():
+                self._add(name, value)
             loss += share * sum(values.values())
         return loss, cases
 

@@ -62,6 +62,11 @@ class Task(nn.Module):
             terms |= self._distillation.limited(taught, segmentation, student)
         return terms
 
+    def told(self) -> dict[str, float]:
+        """What else is worth a curve: the factor by which the terms under the teacher are held down."""
+        limit = None if self._distillation is None else self._distillation.limit
+        return {} if limit is None else {"distillation/factor": limit.factor}
+
     def _student(self, images: Tensor) -> Outputs:
         if self._distillation is None:
             return Outputs(self.network(images), ())
