@@ -14,8 +14,8 @@ KINDS = (SettingsError, InputError, PackageError, OutOfMemory, Cancelled)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sentence_is_one_line_of_visible_letters(kind: type[MSKDError]) -> None:
-    fault = kind("Unknown key 'a\nb\x1b[2J\ud800c\u2028d': étage 肝")
-    assert str(fault) == "Unknown key 'a\\nb\\x1b[2J\\ud800c\\u2028d': étage 肝"
+    fault = kind("Unknown key 'a\nb\x1b[2J\ud800c\u2028d': étage\u3000肝")
+    assert str(fault) == "Unknown key 'a\\nb\\x1b[2J\\ud800c\\u2028d': étage\u3000肝"
     again = pickle.loads(pickle.dumps(fault))
     assert (type(again), str(again)) == (kind, str(fault))
 

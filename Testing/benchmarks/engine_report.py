@@ -154,13 +154,15 @@ def _gpu(found: Found | None) -> str:
             lines.append((f"{name} {student}", *shown, f"{row['peak_mb']:.0f}"))
     ours = [contenders["mskd"] for contenders in found["students"].values()]
     equal = ", ".join(f"{100 * row['equal_to_cpu']:.2f} %" for row in ours)
+    kinds = " and ".join(dict.fromkeys(row["precision"] for row in ours))
+    theirs = " MONAI's is `SlidingWindowInfererAdapt` in float16, with everything on the GPU."
+    theirs = theirs if any("monai" in contenders for contenders in found["students"].values()) else ""
     met = "met" if all(row["under_aim"] for row in ours) else "**not met**"
     text = (
         f"{found['device']}, {found['machine']['threads']} cores, torch {found['versions']['torch']}; the chest CT, "
         f"model loaded, medians of {found['rounds']} runs from file to labels file (`Testing/gpu/benchmark.py`). "
-        f"Less than {found['aim_seconds']:g} s: {met}. The networks compute in half precision; "
-        f"{equal} of the voxels get the label they get on the processor in float32. MONAI's is "
-        "`SlidingWindowInfererAdapt` with everything on the GPU."
+        f"Less than {found['aim_seconds']:g} s: {met}. The networks compute in {kinds}; "
+        f"{equal} of the voxels get the label they get on the processor in float32.{theirs}"
     )
     head = ("Contender", "Seconds", "Read", "Network", "Write", "First run", "Peak MB of the GPU")
     return f"## On a GPU\n\n{text}\n\n{markdown_table(head, lines)}"

@@ -54,7 +54,9 @@ def looked(limit: Limit, step: int, taught: float = 1.0) -> float:
     """The factor of a batch whose gradients have norms that change from step to step."""
     features = torch.ones(4, requires_grad=True)
     term = taught * (1.5 + math.sin(step)) * features.sum()
-    return float(limit(features.sum(), {"kd": term}, features)["kd"].detach() / term.detach())
+    limited = limit(features.sum(), {"kd": term}, features)["kd"]
+    torch.testing.assert_close(limited, limit.factor * term)
+    return limit.factor
 
 
 def test_a_limit_goes_on_from_its_state_as_if_there_had_been_no_stop() -> None:
@@ -65,6 +67,31 @@ def test_a_limit_goes_on_from_its_state_as_if_there_had_been_no_stop() -> None:
     found += [looked(second, step) for step in range(2 * EVERY + 3, 5 * EVERY)]
     assert found == expected
     assert len(set(expected)) == 5  # it looks every so often, and what it saw before counts too
+
+
+def test_the_limit_follows_a_segmentation_that_falls_silent() -> None:
+    """A random student answers its labels loudly, and one that sees background alone hardly at all."""
+    limit = Limit(0.5)
+    features = torch.ones(4, requires_grad=True)
+    for batch in range(16 * EVERY):
+        loud = 10.0 if batch < EVERY else 0.1
+        limit(loud * features.sum(), {"kd": features.sum()}, features)
+    assert limit.factor == pytest.approx(0.05, rel=0.2)
+
+
+def test_terms_that_have_not_begun_to_grow_say_nothing_of_the_limit() -> None:
+    limit = Limit(0.5)
+    features = torch.ones(4, requires_grad=True)
+    for batch in range(EVERY + 1):
+        limit(features.sum(), {"ffd": (10.0 if batch else 0.0) * features.sum()}, features)
+    assert limit.factor == pytest.approx(0.05)
+
+
+def test_half_precision_that_overflows_is_looked_at_again() -> None:
+    limit = Limit(0.5)
+    features = torch.ones(4, dtype=torch.float16, requires_grad=True)
+    limit(features.float().sum(), {"kd": 2.0 * features.float().sum()}, features)
+    assert limit.factor == pytest.approx(0.25, rel=1e-3)
 
 
 def test_a_gradient_that_is_no_number_changes_nothing() -> None:

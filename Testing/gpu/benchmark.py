@@ -72,7 +72,9 @@ def medians(first: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, An
     names = others[0]["seconds"]
     return {
         "first_total": round(first["seconds"]["total"], 4),
-        "seconds": {name: round(statistics.median(run["seconds"][name] for run in others), 4) for name in names},
+        "seconds": {
+            name: round(statistics.median(run["seconds"].get(name, 0.0) for run in others), 4) for name in names
+        },
         "peak_mb": round(max(run["peak_mb"] for run in others), 1),
     }
 

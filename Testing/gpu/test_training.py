@@ -80,7 +80,8 @@ class BetweenValidations:
         ("student", ("student.optimization.deep_supervision=true", 'loss.voxel="focal"')),
         ("teacher", ()),
         ("distilled", ()),
-        ("distilled", (STRIDED,)),
+        ("distilled", (STRIDED, "distillation.limit=0.1")),
+        ("distilled", ("distillation.limit=0.1", 'student.optimization.precision="fp16"')),
         ("distilled", ('distillation.teacher_logits="cached"', "distillation.terms={kd={}}")),
     ],
 )

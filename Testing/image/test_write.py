@@ -132,12 +132,13 @@ def test_folder_that_is_missing_or_in_the_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("gzipping")
+@pytest.mark.parametrize("room", [0, 100, 20_000])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str, full_disk: FullDisk) -> None:
+def test_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str, room: int, full_disk: FullDisk) -> None:
     path = tmp_path / f"out{suffix}"
     path.write_bytes(b"precious")
     noise = np.random.default_rng(0).integers(0, 255, (60, 60, 60)).astype(np.uint8)
-    with full_disk(20_000), pytest.raises(InputError, match=r"cannot be written.*disk full"):
+    with full_disk(room), pytest.raises(InputError, match=r"cannot be written.*disk full"):
         write_labels(path, LabelMap(noise, Geometry(noise.shape)), NAMES, overwrite=True)
     assert path.read_bytes() == b"precious"
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class MSKDError(Exception):
     """Base of every error whose text is meant for a user.
@@ -15,8 +17,7 @@ class MSKDError(Exception):
 
     def __init__(self, sentence: object = "") -> None:
         """Args: sentence: What a file says may be quoted in it; it stays one line that a terminal can show."""
-        escaped = (letter if letter.isprintable() else _escaped(letter) for letter in str(sentence))
-        super().__init__("".join(escaped))
+        super().__init__("".join(map(_visible, str(sentence))))
 
 
 class SettingsError(MSKDError, ValueError):
@@ -61,5 +62,6 @@ class Preempted(Cancelled):
     code = "preempted"
 
 
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode("ascii")
+def _visible(letter: str) -> str:
+    shown = letter.isprintable() or unicodedata.category(letter) == "Zs"
+    return letter if shown else letter.encode("unicode_escape").decode("ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import exp, isfinite, log
 from typing import Any
 
 import torch
@@ -13,14 +14,16 @@ EVERY = 10
 """Batches from one look at the gradients to the next."""
 
 SMOOTHING = 0.8
-"""Share of the squared norms seen so far that a look leaves."""
+"""Weight of what was seen before in the average of the looks."""
 
-LIFT = 2.0**16
-"""What losses are multiplied by, so that their gradients do not vanish where features are float16."""
+LIFTS = (2.0**16, 2.0**8, 1.0)
+"""What losses are multiplied by, so that their gradients do not vanish where features are float16; the next one where
+they overflow. The ratio of two gradients stays the same."""
 
 
 class Limit(nn.Module):
-    """Scales all terms by one factor, so that they pull on the student at most ``most`` times as hard as segmentation.
+    """Scales all terms by one factor, so that on average they pull on the student at most ``most`` times as hard as
+    segmentation.
 
     Weights that are right for a student that has learnt are tens of times too large for one that still sees background
     alone: then its segmentation loss has hardly a gradient, while every term has much to say. Held down until labels
@@ -28,7 +31,7 @@ class Limit(nn.Module):
 
     Args:
         most: Ratio of the norms of both gradients at the student's last decoder stage (at its logits, where no features
-            are read).
+            are read), a geometric mean over the latest batches that were looked at.
     """
 
     def __init__(self, most: float) -> None:
@@ -36,7 +39,7 @@ class Limit(nn.Module):
         self.most = most
         self.factor = 1.0
         self._batches = 0
-        self._squares: tuple[float, float] | None = None
+        self._ratio: float | None = None
 
     def forward(self, segmentation: Tensor | None, terms: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]:
         """The terms, scaled.
@@ -53,23 +56,28 @@ class Limit(nn.Module):
         return {name: self.factor * term for name, term in terms.items()}
 
     def _look(self, segmentation: Tensor, taught: Tensor, features: Tensor) -> None:
-        found = total(torch.stack([_squared_norm(loss, features) for loss in (segmentation, taught)])).tolist()
-        if not all(value < float("inf") for value in found):  # whoever takes the step sees it too, and says so
+        for lift in LIFTS:
+            squares = [_squared_norm(lift * loss, features) for loss in (segmentation, taught)]
+            ours, theirs = total(torch.stack(squares)).tolist()
+            if isfinite(ours) and isfinite(theirs):
+                break
+        else:
+            return  # a loss that is no number, which whoever takes the step sees too
+        if not ours or not theirs:  # terms that have not begun to grow, or nothing to compare them with
             return
-        before = self._squares or (found[0], found[1])
-        ours, theirs = (SMOOTHING * old + (1 - SMOOTHING) * new for old, new in zip(before, found, strict=True))
-        self._squares = ours, theirs
-        self.factor = min(1.0, self.most * (ours / theirs) ** 0.5) if theirs else 1.0
+        ratio = log(theirs / ours) / 2
+        self._ratio = ratio if self._ratio is None else SMOOTHING * self._ratio + (1 - SMOOTHING) * ratio
+        self.factor = min(1.0, self.most * exp(-self._ratio))
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"factor": self.factor, "batches": self._batches, "squares": self._squares}
+        return {"factor": self.factor, "batches": self._batches, "ratio": self._ratio}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.factor, self._batches, self._squares = state["factor"], state["batches"], state["squares"]
+        self.factor, self._batches, self._ratio = state["factor"], state["batches"], state["ratio"]
 
 
 def _squared_norm(loss: Tensor, features: Tensor) -> Tensor:
     if not loss.requires_grad:
         return torch.zeros((), device=features.device)
-    (gradient,) = torch.autograd.grad(LIFT * loss, features, retain_graph=True, allow_unused=True)
+    (gradient,) = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
     return torch.zeros((), device=features.device) if gradient is None else gradient.float().square().sum()

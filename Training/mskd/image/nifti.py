@@ -28,6 +28,8 @@ with suppress(ImportError):
 
 NIFTI1_HEADER = 348
 NIFTI2_HEADER = 540
+NIFTI1_OFFSET = 352
+"""Where voxels begin, as ITK writes them."""
 FLOATS = {16: "f4", 64: "f8"}
 KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 CHUNK = 1 << 22
@@ -129,7 +131,7 @@ def packs_quickly(voxels: NDArray) -> bool:
 
 
 def pack_nifti(path: Path, voxels: NDArray, one_voxel: bytes) -> None:
-    """Write ``.nii.gz`` with the least compression.
+    """Write ``.nii.gz`` with little compression.
 
     Args:
         path: Where to.
@@ -149,10 +151,11 @@ def pack_nifti(path: Path, voxels: NDArray, one_voxel: bytes) -> None:
         stream.write(packer.flush())
 
 
-def check_nifti(path: Path) -> None:
+def check_nifti(path: Path) -> bool:
     """Refuse a NIfTI file whose spacing is not positive, whose voxels are not all there, or are not finite.
 
-    A file that is not NIfTI at all passes: the reader that follows says so.
+    Returns:
+        Whether it is NIfTI at all; of one that is not, the reader that follows says so.
 
     Raises:
         InputError: with the fault and its remedy.
@@ -162,7 +165,7 @@ def check_nifti(path: Path) -> None:
         start = _start(chunks)
         header = _parse(start)
         if header is None:
-            return
+            return False
         _positive_spacing(path, header)
         present, bad = _count(start, chunks, header)
     _all_there(path, header, present)
@@ -171,6 +174,7 @@ def check_nifti(path: Path) -> None:
             f"{path}: {bad} of {header.voxels} voxels are NaN or infinite; replace them, for instance by the value of "
             "air."
         )
+    return True
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from mskd.errors import InputError, SettingsError
 from mskd.files import require_writable_folder
 from mskd.image.geometry import Geometry, Image, LabelMap
-from mskd.image.nifti import check_nifti, pack_nifti, packs_quickly
+from mskd.image.nifti import NIFTI1_OFFSET, check_nifti, pack_nifti, packs_quickly
 from mskd.spec import Code, Label, Terminology
 
 SEGMENTATION = ".seg.nrrd"
@@ -174,8 +175,8 @@ def _to_itk(array: NDArray, geometry: Geometry) -> sitk.Image:
 
 def _is_whole(path: Path, suffix: str) -> None:
     """Read the NIfTI bytes back: ITK's writer says nothing when the disk fills up."""
-    if suffix in (".nii.gz", ".nii"):
-        check_nifti(path)
+    if suffix in (".nii.gz", ".nii") and not check_nifti(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _one_voxel(beside: Path, voxels: NDArray, geometry: Geometry) -> bytes:
@@ -183,7 +184,10 @@ def _one_voxel(beside: Path, voxels: NDArray, geometry: Geometry) -> bytes:
     place = beside.with_suffix("").with_suffix(".nii")
     try:
         sitk.WriteImage(_to_itk(voxels[:1, :1, :1], geometry), str(place))
-        return place.read_bytes()
+        content = place.read_bytes()
+        if len(content) != NIFTI1_OFFSET + voxels.itemsize:  # of a full disk, ITK says nothing
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return content
     finally:
         place.unlink(missing_ok=True)
 

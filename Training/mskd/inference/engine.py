@@ -34,8 +34,8 @@ from mskd.inference.windows import Plan, fitted, stream
 from mskd.package import Package
 from mskd.package.weights import check_network
 
-RESERVE, RESERVE_ON_GPU = 400_000_000, 32_000_000
-"""Of a limit on memory: for what is loaded or allocated beside the plan; a GPU's holds no libraries."""
+RESERVE, RESERVE_ON_GPU = 400_000_000, 64_000_000
+"""Of a limit on memory: for what is loaded or allocated beside the plan; of a GPU's, workspaces alone."""
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,10 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    numpy_core = "numpy._core" if np.__version__ >= "2" else "numpy.core"
-    with suppress(ImportError, AttributeError):  # once NumPy is imported, no public way leads there
-        import_module(f"{numpy_core}.multiarray")._set_madvise_hugepage(False)
+    if "NUMPY_MADVISE_HUGEPAGE" not in os.environ:
+        numpy_core = "numpy.core" if np.__version__.startswith("1.") else "numpy._core"
+        with suppress(ImportError, AttributeError):  # once NumPy is imported, no public way leads there
+            import_module(f"{numpy_core}.multiarray")._set_madvise_hugepage(False)
     try:
         library = ctypes.CDLL(None)
         return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, -1))

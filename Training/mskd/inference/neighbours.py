@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -102,15 +103,13 @@ class Plane:
         self._keeps = height * width <= KEPT
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def spots(self, wanted: Tensor) -> list[Spots]:
-        """Where to interpolate: the target voxels of a mask ``[target y, target x]``, those of a band together."""
-        found = []
+    def spots(self, wanted: Tensor) -> Iterator[Spots]:
+        """Where to interpolate: the target voxels of a mask ``[target y, target x]``, band by band."""
         for band in self.bands:
             places = wanted[band].flatten().nonzero().squeeze(1)
             if len(places):
                 index, weights = (table.index_select(0, places) for table in self._corners(band))
-                found.append(Spots(places + band.start * wanted.shape[1], index, weights))
-        return found
+                yield Spots(places + band.start * wanted.shape[1], index, weights)
 
     def _corners(self, band: slice) -> tuple[Tensor, Tensor]:
         """Where the source voxels around each target voxel lie, and their weights, ``[target, 1, 2 or 4]`` both."""

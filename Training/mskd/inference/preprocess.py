@@ -72,7 +72,7 @@ def _in_plane(voxels: NDArray, sides: tuple[int, int], device: torch.device) -> 
 
 
 def _sent(voxels: NDArray, device: torch.device) -> Tensor:
-    """A contiguous copy as float32; to a GPU voxels go in their own, smaller type, by themselves."""
+    """A contiguous copy as float32; to a GPU voxels go in their own type, while the processor goes on."""
     to_gpu = device.type == "cuda"
     kind = SENT.get(voxels.dtype.name, torch.float32) if to_gpu else torch.float32
     staged = torch.empty(voxels.shape, dtype=kind, pin_memory=to_gpu)

@@ -180,16 +180,15 @@ class _Slab:
         for cell, group in groupby(range(len(lower)), key=lower.__getitem__):
             rows = list(group)
             labels[rows[0] : rows[-1] + 1] = cells[cell]
-            spots = plane.spots(cells[cell] == MIXED)
-            if not spots:
-                continue
             around = slice(cell, cell + 1 + z.between)
             present = wins[around].any(dim=0).nonzero().squeeze(1)
-            names = present.to(torch.uint8)
-            slices = source[around] if with_entropy else source[around].index_select(3, present)
-            for row in rows:
-                values = slices[0] if len(slices) == 1 else torch.lerp(slices[0], slices[1], shares[row])
-                for spot in spots:
+            if len(present) == 1 and certain is None:
+                continue
+            names, slices = present.to(torch.uint8), source[around]
+            slices = slices if with_entropy else slices.index_select(3, present)
+            for spot in plane.spots(cells[cell] == MIXED):
+                for row in rows:
+                    values = slices[0] if len(slices) == 1 else torch.lerp(slices[0], slices[1], shares[row])
                     logits = spot.values(values)
                     candidates = logits.index_select(1, present) if with_entropy else logits
                     largest = names.index_select(0, candidates.max(dim=1).indices)

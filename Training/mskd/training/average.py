@@ -18,25 +18,27 @@ class MovingAverage(AveragedModel):
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__(network, use_buffers=True)
         self._decay = decay
-        self._floats: tuple[list[Tensor], list[Tensor]] | None = None
+        self._paired = 0  # with whom; an attribute that is a module would become a part of this one
+        self._floats: tuple[list[Tensor], list[Tensor]] = [], []
         self._counts: tuple[list[Tensor], list[Tensor]] = [], []
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take one more step of ``model`` in; it must be the same object every time."""
-        floats = self._floats or self._pair(model)
+        """Take one more step of ``model`` in."""
+        if id(model) != self._paired:
+            self._pair(model)
         steps = float(self.n_averaged)
         decay = min(self._decay, (1 + steps) / (10 + steps)) if steps else 0.0
-        torch._foreach_lerp_(*floats, 1 - decay)
+        torch._foreach_lerp_(*self._floats, 1 - decay)
         if self._counts[0]:
             torch._foreach_copy_(*self._counts)
         self.n_averaged += 1
 
-    def _pair(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    def _pair(self, model: nn.Module) -> None:
         own, theirs = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
         self._counts = _chosen(own, theirs, floating=False)
         self._floats = _chosen(own, theirs, floating=True)
-        return self._floats
+        self._paired = id(model)
 
 
 def _chosen(own: list[Tensor], theirs: list[Tensor], *, floating: bool) -> tuple[list[Tensor], list[Tensor]]:

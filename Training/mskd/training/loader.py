@@ -81,7 +81,7 @@ class Loader(Generic[Item]):
                     yield item
                     at, deaths = at + 1, 0
             except RuntimeError as fault:
-                if "DataLoader worker" not in str(fault):
+                if not any(sign in str(fault) for sign in ("DataLoader worker", "Pin memory thread")):
                     raise
                 deaths += 1
                 if deaths > MOST_DEATHS:

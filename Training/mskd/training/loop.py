@@ -117,6 +117,8 @@ class Trainer:
         self.task.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.task.criterion.load_state_dict(state["criterion"])
+        for group in state["optimizer"]["param_groups"]:  # how a step is computed is no part of the state
+            group["fused"] = self.device.type == "cuda"
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
@@ -338,11 +340,12 @@ class _Read:
 @contextmanager
 def _tuned() -> Iterator[None]:
     """Let cuDNN measure its algorithms: patches, unlike the cases of a validation, are all of one size."""
+    before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.benchmark = before
 
 
 def _last_only(module: nn.Module, last: bool) -> AbstractContextManager[None]:
