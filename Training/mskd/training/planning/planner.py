@@ -32,7 +32,7 @@ from mskd.training.settings import PlanSettings, SplitSettings
 NARROW, USUAL, WIDE = 4e-3, 2e-3, 1e-3
 VALIDATION_SHARE, MOST_VALIDATIONS = 0.15, 10
 ROLES: tuple[RoleName, ...] = ("teacher", "student")
-LIMIT = 0.5
+LIMIT = 0.2
 """Distillation beside segmentation, as gradients: 0.2 to 0.5 is usual."""
 
 CALIBRATED = {"kd": {"weight": 0.2}, "ffd": {"weight": 0.02}, "rgd": {"weight": 0.15}}
@@ -118,7 +118,11 @@ class Planner:
             CALIBRATED,
             "weights calibrated on the hippocampus; Testing/benchmarks/calibrate.py finds those of other data",
         )
-        self.settle("distillation.limit", LIMIT, "half as hard as the labels: holds down weights that suit other data")
+        self.settle(
+            "distillation.limit",
+            LIMIT,
+            "a fifth of what the labels say, as gradients: it holds down weights that suit other data",
+        )
         self.settle("package.largest_component", *rules.choose_single_pieces(self.dataset, facts))
 
     def _shape(self, facts: DataFingerprint, cases: Cases) -> tuple[Shape, list[RolePlan]]:
