@@ -20,6 +20,13 @@ def test_a_sentence_is_one_line_of_visible_letters(kind: type[MSKDError]) -> Non
     assert (type(again), str(again)) == (kind, str(fault))
 
 
+def test_out_of_memory_can_be_made_after_its_base_was_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python then looks for its constructor anew, and finds MemoryError's."""
+    monkeypatch.setattr(MSKDError, "__new__", lambda kind, *arguments: Exception.__new__(kind, *arguments))
+    monkeypatch.undo()
+    assert str(OutOfMemory("Memory ran out.")) == "Memory ran out."
+
+
 def test_a_key_of_a_file_cannot_break_it() -> None:
     with pytest.raises(PackageError, match=r"Unknown key 'x\\ny'") as caught:
         validate(

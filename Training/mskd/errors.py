@@ -47,6 +47,10 @@ class OutOfMemory(MSKDError, MemoryError):
     exit_code = 5
     code = "out_of_memory"
 
+    def __new__(cls, *arguments: object) -> OutOfMemory:
+        """Made as an Exception: MemoryError has a way of its own, which Python may find unsafe for two bases."""
+        return Exception.__new__(cls, *arguments)
+
 
 class Cancelled(MSKDError):
     """The user asked to stop; nothing half-written is left behind."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from mskd.batch.case import Case
@@ -17,6 +18,9 @@ from mskd.events import CancelCheck, never, silent
 from mskd.inference import Engine
 
 CONNECT_SECONDS = 20
+KILLED = "KilledWorker"
+"""Dask's name for a task whose workers died."""
+
 LOOK_EVERY = 0.2
 RETRIES = 2
 """How often a case is tried again whose task fails by itself. A worker's death counts for the scheduler's own limit,
@@ -54,20 +58,38 @@ def run_cluster(cases: Sequence[Case], task: Task, address: str, tell: Tell, can
             stays, and what has begun is done. InputError: the scheduler was lost, or what ``tell`` raised.
     """
     distributed = _distributed()
+    suspects: list[Case] = []
     with _connect(distributed, address) as client:
-        futures = {
-            client.submit(segment_case, case, task, key=f"mskd-{task.run}-{case.name}", retries=RETRIES): case
-            for case in cases
-        }
-        try:
-            ended = distributed.as_completed(futures, loop=client.loop)
-            for future in _each(ended, cancelled):
-                if future.status in ("lost", "pending"):  # with the worker that had told of it: it is done again
-                    ended.add(future)
+        with closing(_submitted(distributed, client, cases, task, "", cancelled)) as ended:
+            for case, future in ended:
+                if _killed(future):
+                    suspects.append(case)
                 else:
-                    tell(_outcome(futures.pop(future), future, address))
-        finally:
-            client.cancel(list(futures))
+                    tell(_outcome(case, future, address))
+        # Dask blames all that waited on a worker that died; only alone a case tells whether it was the one.
+        for suspect in suspects:
+            with closing(_submitted(distributed, client, [suspect], task, "-alone", cancelled)) as ended:
+                for case, future in ended:
+                    tell(_outcome(case, future, address))
+
+
+def _submitted(
+    distributed: Any, client: Any, cases: Sequence[Case], task: Task, mark: str, cancelled: CancelCheck
+) -> Generator[tuple[Case, Any], None, None]:
+    """Cases as they end, with their futures; ``mark`` tells one try from another."""
+    futures = {
+        client.submit(segment_case, case, task, key=f"mskd-{task.run}-{case.name}{mark}", retries=RETRIES): case
+        for case in cases
+    }
+    try:
+        ended = distributed.as_completed(futures, loop=client.loop)
+        for future in _each(ended, cancelled):
+            if future.status in ("lost", "pending"):  # with the worker that had told of it: it is done again
+                ended.add(future)
+            else:
+                yield futures.pop(future), future
+    finally:
+        client.cancel(list(futures))
 
 
 def segment_case(case: Case, task: Task) -> Outcome:
@@ -99,8 +121,12 @@ def _outcome(case: Case, future: Any, address: str) -> Outcome:
     raise InputError(f"The scheduler at {address} was lost; what is done is kept. Start it, and give the same command.")
 
 
+def _killed(future: Any) -> bool:
+    return future.status == "error" and type(future.exception()).__name__ == KILLED
+
+
 def _reason(fault: Exception) -> Exception:
-    if type(fault).__name__ == "KilledWorker":
+    if type(fault).__name__ == KILLED:
         return MSKDError("The workers that segmented it died, one after the other; see the logs of the workers.")
     return fault
 
