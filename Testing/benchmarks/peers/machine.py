@@ -17,6 +17,7 @@ def machine(threads: int) -> dict[str, Any]:
     """Processor, cores, memory, system."""
     processor = _cpuinfo()
     flags = processor.get("flags", "").split()
+    kernel = ".".join(platform.release().split(".")[:2])
     return {
         "processor": processor.get("model name", platform.processor() or platform.machine()),
         "family_model": f"{processor.get('cpu family', '?')}/{processor.get('model', '?')}",
@@ -24,7 +25,7 @@ def machine(threads: int) -> dict[str, Any]:
         "threads": threads,
         "flags": [flag for flag in FLAGS if flag in flags],
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
-        "system": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
+        "system": f"{platform.system()} {kernel}, {' '.join(platform.libc_ver())}",
     }
 
 
