@@ -106,6 +106,18 @@ def test_the_schedule_warms_up_and_ends_at_zero() -> None:
     assert rates[100] == pytest.approx(0)
 
 
+def test_how_a_step_is_computed_is_not_taken_from_a_checkpoint(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.advance([blob_batch(0)])
+    state = {**trainer.state(), "step": trainer.step}
+    for group in state["optimizer"]["param_groups"]:
+        group["fused"] = True  # as on a GPU
+    other = make_trainer(tmp_path)
+    other.load(state)
+    assert not any(group["fused"] for group in other.optimizer.param_groups)
+    other.advance([blob_batch(1)])
+
+
 def test_the_average_forgets_its_random_start() -> None:
     network = torch.nn.Linear(1, 1)
     average = MovingAverage(network, 0.99)
