@@ -94,7 +94,7 @@ def measure(path: Path, image: Path, folder: Path, rounds: int) -> dict[str, Any
         for name, run in contenders.items():
             runs[name].append(run())
             torch.cuda.empty_cache()
-    found = {name: medians(*first_and_others(own)) for name, own in runs.items()}
+    found = {name: medians(own[0], own[1:]) for name, own in runs.items()}
     last = runs["mskd"][-1]
     source = read_image(image)
     ours, theirs = (one.run(source).labels.array for one in (engine, Engine(package, "cpu", backend="torch_eager")))
@@ -102,10 +102,6 @@ def measure(path: Path, image: Path, folder: Path, rounds: int) -> dict[str, Any
     found["mskd"]["under_aim"] = found["mskd"]["seconds"]["total"] < AIM_SECONDS
     found["mskd"]["equal_to_cpu"] = round(float(np.mean(ours == theirs)), 6)
     return found
-
-
-def first_and_others(runs: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    return runs[0], runs[1:]
 
 
 def main() -> None:

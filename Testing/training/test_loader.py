@@ -40,6 +40,21 @@ def test_items_come_in_order_and_whole(tmp_path: Path, workers: int) -> None:
     assert list(Loader(Square(tmp_path), 9, 9, workers=workers)) == []
 
 
+class Pinnable(int):
+    """Tells whether it was asked for."""
+
+    pinned = False
+
+    def pin_memory(self) -> Pinnable:
+        self.pinned = True
+        return self
+
+
+@pytest.mark.parametrize("pin", [False, True])
+def test_items_are_pinned_before_they_are_asked_for(pin: bool) -> None:
+    assert [item.pinned for item in Loader(Pinnable, 0, 4, pin=pin)] == [pin] * 4
+
+
 def test_a_killed_process_is_replaced_and_nothing_is_lost_or_repeated(tmp_path: Path) -> None:
     told: list[Event] = []
     assert list(Loader(Square(tmp_path, fatal=6, lives=2), 3, 9, workers=1, on_event=told.append)) == WANTED

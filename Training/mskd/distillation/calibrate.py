@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mskd.distillation.criterion import Distillation
+from mskd.distillation.limit import gradient_at
 from mskd.errors import SettingsError
 
 SegmentationLoss = Callable[[Tensor, Tensor], Tensor]
@@ -76,12 +77,7 @@ def _gradients(
     student = distillation.student_forward(image)
     teacher = distillation.teacher_forward(image)
     losses = {"": segmentation_loss(student.logits, labels), **distillation.terms(student, teacher, labels)}
-    return {name: _gradient(loss, student.features[0]) for name, loss in losses.items()}
-
-
-def _gradient(loss: Tensor, features: Tensor) -> Tensor:
-    (gradient,) = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(features) if gradient is None else gradient.float()
+    return {name: gradient_at(student.features[0], loss) for name, loss in losses.items()}
 
 
 def _norm(gradients: list[Tensor]) -> float:

@@ -57,7 +57,7 @@ class Limit(nn.Module):
 
     def _look(self, segmentation: Tensor, taught: Tensor, features: Tensor) -> None:
         for lift in LIFTS:
-            squares = [_squared_norm(lift * loss, features) for loss in (segmentation, taught)]
+            squares = [gradient_at(features, lift * loss).square().sum() for loss in (segmentation, taught)]
             ours, theirs = total(torch.stack(squares)).tolist()
             if isfinite(ours) and isfinite(theirs):
                 break
@@ -76,8 +76,9 @@ class Limit(nn.Module):
         self.factor, self._batches, self._ratio = state["factor"], state["batches"], state["ratio"]
 
 
-def _squared_norm(loss: Tensor, features: Tensor) -> Tensor:
+def gradient_at(features: Tensor, loss: Tensor) -> Tensor:
+    """The gradient of a scalar as float32 of the shape of ``features``; zeros where it does not depend on them."""
     if not loss.requires_grad:
-        return torch.zeros((), device=features.device)
-    (gradient,) = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
-    return torch.zeros((), device=features.device) if gradient is None else gradient.float().square().sum()
+        return torch.zeros_like(features, dtype=torch.float32)
+    (gradient,) = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return gradient.float()
