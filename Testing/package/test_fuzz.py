@@ -29,6 +29,9 @@ from mskd.errors import PackageError
 from mskd.package import Package, open_package, verify_package
 
 FILES = ("model.json", "weights.safetensors", "probe.safetensors", "card.md")
+resource = pytest.importorskip("resource")
+if not Path("/proc/self/statm").exists():
+    pytest.skip("looks into /proc", allow_module_level=True)
 EXTRA_MEMORY = 1 << 30
 TIMES = float(os.environ.get("MSKD_FUZZ", "1"))
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.remove", "os.rename")
@@ -83,17 +86,16 @@ def sound(threshold_package: Callable[..., Any]) -> Package:
     return package
 
 
-@pytest.fixture(scope="module", autouse=True)
-def bounded_memory(sound: Package) -> Iterator[None]:
+@contextmanager
+def bounded_memory() -> Iterator[None]:
     """More than a gigabyte beyond what the process has now is refused by the system, as a MemoryError."""
-    resource = pytest.importorskip("resource")
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("looks into /proc")
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (now + EXTRA_MEMORY, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def try_package(path: Path, witness: Witness) -> Package | None:
     """The package if everything in it was accepted; any exception but a PackageError goes through."""
     around = sorted(path.parent.iterdir())
     try:
-        with witness.watch():
+        with bounded_memory(), witness.watch():
             package = open_package(path)
             verify_package(package)
             return package

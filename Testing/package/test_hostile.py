@@ -199,6 +199,7 @@ def header(entries: Any, body: bytes = b"") -> bytes:
         header({"w": {}}),
         header({"w": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 4]}}, b"\0" * 4),
         header({"w": {"dtype": "F32", "shape": ["x"], "data_offsets": [0, 4]}}, b"\0" * 4),
+        header({"w": {"dtype": "F32", "shape": [float("-inf")], "data_offsets": [0, 4]}}, b"\0" * 4),
         header(b"[" * 50_000),
     ],
 )

@@ -7,7 +7,7 @@ hold equally many; a sum divided by something counted is written ``world() * sum
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,12 +33,20 @@ def rank() -> int:
 
 def total(values: Tensor) -> Tensor:
     """Sum over the ranks; gradients are summed over the ranks likewise, so every rank must call this, in one order."""
-    if not distributed():
-        return values
-    from torch.distributed.nn.functional import all_reduce
-
-    summed: Tensor = all_reduce(values)
+    summed: Tensor = _Total.apply(values) if distributed() else values
     return summed
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return _Total.forward(_, gradient)
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

@@ -46,7 +46,7 @@ class Result:
         labels: On the grid of the image.
         report: JSON-able: model, versions, device, milliseconds, memory, plan, volumes, confidence, warnings.
         uncertainty: Where asked for: the entropy of each voxel's probabilities on the grid of the image, uint8, in
-            percent of the largest possible (100: all classes equally probable).
+            percent of the largest possible (100: all classes equally probable); see :func:`restore`.
     """
 
     labels: LabelMap
@@ -125,7 +125,7 @@ class Engine:
             region: Where to look, with a little context around it; labels outside are 0.
             on_event: Told the phases ``prepare``, ``windows`` and ``restore``.
             cancelled: Asked once a window.
-            uncertainty: Also say how unsure the network is of each voxel; takes some seconds for a large volume.
+            uncertainty: Also say how unsure the network is of each voxel; takes half a second for a chest CT.
 
         Raises:
             InputError: channels, or a region, that do not fit. Cancelled: on request. OutOfMemory: after all fallbacks.

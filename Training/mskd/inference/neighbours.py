@@ -45,6 +45,14 @@ class Axis:
         part = Axis(self.lower[first:last] - start, self.share[first:last], self.between, stop - start)
         return part, start, stop + self.between
 
+    def interpolate(self, plane: Tensor, dim: int) -> Tensor:
+        """Values at the target voxels from those of the source voxels, which lie along ``dim`` of a plane ``[y, x]``."""
+        below = plane.index_select(dim, self.lower)
+        if not self.between:
+            return below
+        share = self.share.unsqueeze(1 - dim)
+        return below.lerp_(plane.index_select(dim, self.lower + 1), share)
+
 
 def make_axis(source: int, target: int, device: torch.device, extent: float | None = None) -> Axis:
     """The outer faces of both axes coincide; beyond the outermost centres the outermost voxel counts alone.
@@ -102,6 +110,10 @@ class Plane:
         self.bands = tuple(slice(first, min(first + rows, height)) for first in range(0, height, rows))
         self._keeps = height * width <= KEPT
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def interpolate(self, values: Tensor) -> Tensor:
+        """A whole target plane of source values ``[y, x]``."""
+        return self.x.interpolate(self.y.interpolate(values, 0), 1)
 
     def spots(self, wanted: Tensor) -> Iterator[Spots]:
         """Where to interpolate: the target voxels of a mask ``[target y, target x]``, band by band."""

@@ -17,7 +17,7 @@ from mskd.image.geometry import LabelMap
 from mskd.inference.grid import Grid
 from mskd.inference.neighbours import Axis, Plane, make_axis
 from mskd.inference.region import Region
-from mskd.inference.uncertainty import Confidence, entropy_percent, is_certain
+from mskd.inference.uncertainty import Confidence, entropy_percent
 from mskd.inference.windows import Shape, divided
 
 SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
@@ -55,7 +55,8 @@ def restore(
         region: Voxels whose centre lies outside become background.
         step: Prepared voxels, along each axis, to one of the logits; the last of those may reach beyond the grid.
         entropy: Filled where given: zeros ``[z, y, x]`` on the source grid that become the entropy of each voxel's
-            probabilities, in percent of the largest possible.
+            probabilities, in percent of the largest possible. It is interpolated from that of the logits' voxels;
+            along borders it is at least that of the interpolated logits of the labels there.
         confidence: Told the logits, one a voxel of theirs, and the label of each.
         on_slab: Told (done, total) slices.
         cancelled: Asked every few slices.
@@ -168,13 +169,12 @@ class _Slab:
 
     def restore(self, z: Axis, plane: Plane, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
         """Labels of the target slices of ``z``, and entropy where it is wanted."""
-        certain = is_certain(self.rows, self.best).view(self.shape) if with_entropy else None
-        cells = _cells(self.winner.view(self.shape), certain, (z, plane.y, plane.x))
+        cells = _cells(self.winner.view(self.shape), (z, plane.y, plane.x))
         for dim, axis in ((2, plane.x), (1, plane.y)):
             cells = cells.index_select(dim, axis.lower)
         lower, shares = z.lower.tolist(), z.share.tolist()
         labels = cells.new_empty(len(lower), *cells.shape[1:])
-        unsure = torch.zeros_like(labels) if with_entropy else None
+        doubt = self._doubt(z, plane) if with_entropy else None
         source, wins = self.rows.view(*self.shape, -1), self._wins()
         # Target slices between the same two source slices have their borders at the same places.
         for cell, group in groupby(range(len(lower)), key=lower.__getitem__):
@@ -182,21 +182,27 @@ class _Slab:
             labels[rows[0] : rows[-1] + 1] = cells[cell]
             around = slice(cell, cell + 1 + z.between)
             present = wins[around].any(dim=0).nonzero().squeeze(1)
-            if len(present) == 1 and certain is None:
+            if len(present) == 1:
                 continue
-            names, slices = present.to(torch.uint8), source[around]
-            slices = slices if with_entropy else slices.index_select(3, present)
+            names, slices = present.to(torch.uint8), source[around].index_select(3, present)
             for spot in plane.spots(cells[cell] == MIXED):
                 for row in rows:
-                    values = slices[0] if len(slices) == 1 else torch.lerp(slices[0], slices[1], shares[row])
-                    logits = spot.values(values)
-                    candidates = logits.index_select(1, present) if with_entropy else logits
-                    largest = names.index_select(0, candidates.max(dim=1).indices)
-                    labels[row].view(-1).scatter_(0, spot.places, largest)
-                    if unsure is not None:
-                        percent = entropy_percent(logits, logits.amax(dim=1))
-                        unsure[row].view(-1).scatter_(0, spot.places, percent)
-        return labels, unsure
+                    logits = spot.values(_between(slices, shares[row]))
+                    best, place = logits.max(dim=1)
+                    labels[row].view(-1).scatter_(0, spot.places, names.index_select(0, place))
+                    if doubt is not None:
+                        percent = entropy_percent(logits, best, len(wins[0])).round_().to(torch.uint8)
+                        unsure = doubt[row].view(-1)
+                        unsure.scatter_(0, spot.places, percent.maximum(unsure.index_select(0, spot.places)))
+        return labels, doubt
+
+    def _doubt(self, z: Axis, plane: Plane) -> Tensor:
+        """The entropy of the logits' voxels, interpolated: all that there is where no border lies between them."""
+        source = entropy_percent(self.rows, self.best, self.rows.shape[1]).view(self.shape)
+        found = self.winner.new_empty(len(z.lower), len(plane.y.lower), len(plane.x.lower))
+        for row, (cell, share) in enumerate(zip(z.lower.tolist(), z.share.tolist(), strict=True)):
+            found[row] = plane.interpolate(_between(source[cell : cell + 1 + z.between], share)).round_()
+        return found
 
     def _wins(self) -> Tensor:
         """Whether a label wins somewhere in a slice, ``[z, K]``."""
@@ -204,16 +210,14 @@ class _Slab:
         return torch.stack([(winner == label).any(dim=1) for label in range(self.rows.shape[1])], dim=1)
 
 
-def _cells(winner: Tensor, certain: Tensor | None, axes: tuple[Axis, Axis, Axis]) -> Tensor:
-    """For each cell between source voxels: the label of all its corners, or ``MIXED``.
+def _between(slices: Tensor, share: float) -> Tensor:
+    """One slice of one or two, the second with this share."""
+    return slices[0] if len(slices) == 1 else torch.lerp(slices[0], slices[1], share)
 
-    Args:
-        winner: Labels ``[z, y, x]`` of the source voxels.
-        certain: Where no voxel next to this one needs its entropy computed; None: nobody wants it.
-    """
+
+def _cells(winner: Tensor, axes: tuple[Axis, Axis, Axis]) -> Tensor:
+    """For each cell between source voxels, labels ``[z, y, x]``: that of all its corners, or ``MIXED``."""
     lowest, highest = winner, winner
-    if certain is not None:
-        highest = winner.masked_fill(~certain, MIXED)
     for dim, axis in enumerate(axes):
         if axis.between:
             lowest = torch.minimum(lowest.narrow(dim, 0, axis.cells), lowest.narrow(dim, 1, axis.cells))

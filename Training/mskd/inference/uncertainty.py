@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import log
 
 import torch
 from torch import Tensor
 
-CERTAIN_PERCENT = 0.5
-"""Entropy that rounds to 0 percent."""
+CHUNK = 1 << 14
+"""Voxels at a time: their numbers stay in the cache."""
 
 
-def entropy_percent(logits: Tensor, best: Tensor) -> Tensor:
-    """Entropy of the softmax of ``[M, K]`` logits in percent of the largest possible, log K; uint8 ``[M]``.
+def entropy_percent(logits: Tensor, best: Tensor, classes: int) -> Tensor:
+    """Entropy of the softmax of ``[M, K]`` logits in percent of the largest possible; float32 ``[M]``.
 
     With d the logits less their largest, and s the sum of exp(d), it is log(s) - sum(d exp(d)) / s. torch's own softmax
     over so few classes takes several times as long.
 
     Args:
         best: The largest logit of each row, ``[M]``.
+        classes: Those among which all are equally probable at 100 %, where ``logits`` are of some of them alone.
     """
-    below = logits - best[:, None]
-    parts = below.exp()
-    total = parts.sum(dim=1)
-    nats = total.log() - parts.mul_(below).sum(dim=1) / total
-    return (nats * (100 / log(max(2, logits.shape[1])))).round_().to(torch.uint8)
-
-
-def is_certain(rows: Tensor, best: Tensor) -> Tensor:
-    """Whether the winner of each row is so probable that the entropy is 0 percent, bool ``[M]``.
-
-    The logarithm of a softmax is concave in the logits, so a linear interpolation between rows with the same certain
-    winner is certain, too.
-
-    Args:
-        rows: Logits ``[M, K]``.
-        best: The largest of each row, ``[M]``.
-    """
-    others = (rows - best[:, None]).exp_().sum(dim=1)  # 1 for the winner, and what the others have beside it
-    return others <= 1 / certain_probability(rows.shape[1])
-
-
-@cache
-def certain_probability(classes: int) -> float:
-    """A probability of the winner from which on the entropy is 0 percent, however the rest is shared out."""
-    rest = 0.5
-    limit = CERTAIN_PERCENT / 100 * log(max(2, classes))
-    while -rest * log(rest) - (1 - rest) * log(1 - rest) + rest * log(max(1, classes - 1)) >= limit:
-        rest *= 0.8
-    return 1 - rest
+    percent = torch.empty_like(best)
+    scale = 100 / log(max(2, classes))
+    for rows, top, found in zip(logits.split(CHUNK), best.split(CHUNK), percent.split(CHUNK), strict=True):
+        below = rows - top[:, None]
+        parts = below.exp()
+        total = parts.sum(dim=1)
+        torch.sub(total.log(), parts.mul_(below).sum(dim=1).div_(total), out=found).mul_(scale)
+    return percent
 
 
 class Confidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import struct
 from typing import Any
 
@@ -52,7 +53,7 @@ def read_header(data: bytes, *, source: str) -> dict[str, tuple[str, tuple[int, 
             raise ValueError("its header is longer than the file allows")
         header: Any = json.loads(data[8 : 8 + length])
         return {
-            str(key): (str(entry["dtype"]), tuple(int(side) for side in entry["shape"]))
+            str(key): (str(entry["dtype"]), tuple(operator.index(side) for side in entry["shape"]))
             for key, entry in header.items()
             if key != "__metadata__"
         }
