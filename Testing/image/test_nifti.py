@@ -87,6 +87,16 @@ def test_scaled_nifti_is_what_itk_reads(tmp_path: Path, kind: str, slope: tuple[
     same_as_itk(path)
 
 
+@pytest.mark.parametrize("slope", [(1.0, 0.0), (2.5, -3.0)])
+def test_a_packed_file_beside_an_unpacked_one(tmp_path: Path, slope: tuple[float, float]) -> None:
+    """ITK 5.4 reads the voxels of ``a.nii`` when asked for ``a.nii.gz``."""
+    stored = np.arange(210, dtype=np.int16).reshape(5, 6, 7)
+    (tmp_path / "a.nii").write_bytes(nifti(stored + 1, "<", "sform", AFFINES["plain"], slope))
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(nifti(stored, "<", "sform", AFFINES["plain"], slope)))
+    np.testing.assert_allclose(read_image(tmp_path / "a.nii.gz").array[0], stored * slope[0] + slope[1])
+    np.testing.assert_allclose(read_image(tmp_path / "a.nii").array[0], (stored + 1) * slope[0] + slope[1])
+
+
 @pytest.mark.parametrize("shape", [(6, 7), (1, 6, 7), (5, 6, 1), (1, 5, 6, 7), (2, 5, 6, 7)])
 def test_axes_of_nifti_are_those_of_itk(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = tmp_path / "a.nii"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from mskd.errors import InputError
 
@@ -37,13 +38,32 @@ def series_in(folder: Path) -> tuple[str, ...]:
     return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
 
 
-def read_series(folder: Path) -> sitk.Image:
+def read_series(folder: Path) -> tuple[sitk.Image, NDArray[np.generic] | None]:
     """Read the one DICOM series in ``folder``.
+
+    Returns:
+        An image that says how the grid lies, and the voxels ``[z, y, x]`` where it does not hold them.
 
     Raises:
         InputError: no series, several (they are listed), files that cannot be decoded, or slices that are not evenly
             spaced (one is missing, or two share a place).
     """
+    files = _files_of_the_series(folder)
+    if len(files) == 1:
+        return _execute(folder, sitk.ImageFileReader(), files[0]), None
+    blocks = _read_blocks(folder, files)
+    _evenly_spaced(folder, blocks)
+    if len(blocks) == 1:
+        return blocks[0].image, None
+    voxels = np.concatenate([sitk.GetArrayViewFromImage(block.image) for block in blocks])
+    return _whole_grid(folder, files), voxels
+
+
+def _files_of_the_series(folder: Path) -> tuple[str, ...]:
+    """In the order of their places."""
+    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))  # of the first series
+    if files and len(files) == len(os.listdir(folder)):
+        return files
     series = series_in(folder)
     if not series:
         raise InputError(f"{folder}: this folder holds no DICOM series; give the folder of the image files themselves.")
@@ -52,14 +72,7 @@ def read_series(folder: Path) -> sitk.Image:
         raise InputError(
             f"{folder}: this folder holds {len(series)} DICOM series ({listed}); give a folder with one of them."
         )
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
-    if len(files) == 1:
-        return _execute(folder, sitk.ImageFileReader(), files[0])
-    blocks = _read_blocks(folder, files)
-    _evenly_spaced(folder, blocks)
-    if len(blocks) == 1:
-        return blocks[0].image
-    return _joined(folder, files, [block.image for block in blocks])
+    return sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
 
 
 def _read_blocks(folder: Path, files: Sequence[str]) -> list[_Block]:
@@ -93,15 +106,12 @@ def _read_block(folder: Path, files: Sequence[str]) -> _Block:
     return _Block(image, [tag(index, IMAGE_POSITION) for index in range(len(files))], tag(0, IMAGE_ORIENTATION))
 
 
-def _joined(folder: Path, files: Sequence[str], parts: list[sitk.Image]) -> sitk.Image:
-    """One image of neighbouring parts, on the grid that ITK gives the whole series: from its first and last slice."""
+def _whole_grid(folder: Path, files: Sequence[str]) -> sitk.Image:
+    """The grid that ITK gives the whole series: from its first and last slice, which are all that is in it."""
     ends = _execute(folder, sitk.ImageSeriesReader(), [files[0], files[-1]])
-    joined = sitk.GetImageFromArray(np.concatenate([sitk.GetArrayViewFromImage(part) for part in parts]))
     x, y, z = ends.GetSpacing()
-    joined.SetSpacing((x, y, z / (len(files) - 1)))
-    joined.SetOrigin(ends.GetOrigin())
-    joined.SetDirection(ends.GetDirection())
-    return joined
+    ends.SetSpacing((x, y, z / (len(files) - 1)))
+    return ends
 
 
 def _execute(folder: Path, reader: sitk.ImageFileReader | sitk.ImageSeriesReader, files: object) -> sitk.Image:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +111,11 @@ def _read(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     """Array [C, z, y, x] and geometry of one file or DICOM folder."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give {FORMATS}.")
-    grid, voxels = (read_series(path), None) if path.is_dir() else _read_file(path)
+    grid, voxels = read_series(path) if path.is_dir() else _read_file(path)
+    size = grid.GetSize() if voxels is None or voxels.ndim == 1 else voxels.shape[::-1]
     if voxels is None:
         voxels = _scalars(path, grid)
-    geometry = _geometry(path, grid)
+    geometry = _geometry(path, grid, size)
     array = voxels.reshape(-1, *geometry.shape)
     if array.dtype.kind == "f":
         _all_finite(path, array)
@@ -140,9 +144,21 @@ def _read_file(path: Path) -> tuple[sitk.Image | sitk.ImageFileReader, NDArray[n
         # ITK takes a truncated gzip or a spacing of 0 in a NIfTI file without a word.
         if nifti:
             check_nifti(path)
-        return reader.Execute(), None
+        with _alone(path) as place:
+            reader.SetFileName(str(place))
+            return reader.Execute(), None
     except RuntimeError as fault:
         raise InputError(f"{path}: {_sentence(str(fault))}") from fault
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[Path]:
+    """The file; a copy of ``a.nii.gz`` beside ``a.nii``, whose voxels ITK would take for its own."""
+    if not path.name.lower().endswith(".nii.gz") or not path.with_suffix("").exists():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(shutil.copyfile(path, Path(folder) / path.name))
 
 
 def _spatial_axes_and_channels(path: Path, reader: sitk.ImageFileReader) -> None:
@@ -172,13 +188,13 @@ def _sentence(fault: str) -> str:
     return f"is damaged, truncated or not permitted to be read ({reason}); copy or export it again."
 
 
-def _geometry(path: Path, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+def _geometry(path: Path, image: sitk.Image | sitk.ImageFileReader, sides: Sequence[int]) -> Geometry:
     dimension = image.GetDimension()
     axes = min(dimension, 3)
     direction = np.eye(3)
     direction[:axes, :axes] = np.reshape(image.GetDirection(), (dimension, dimension))[:axes, :axes]
     spacing, origin, size = np.ones(3), np.zeros(3), np.ones(3, dtype=int)
-    for numbers, found in ((spacing, image.GetSpacing()), (origin, image.GetOrigin()), (size, image.GetSize())):
+    for numbers, found in ((spacing, image.GetSpacing()), (origin, image.GetOrigin()), (size, sides)):
         numbers[:axes] = found[:axes]
     try:
         return Geometry(
