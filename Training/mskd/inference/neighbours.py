@@ -46,7 +46,7 @@ class Axis:
         return part, start, stop + self.between
 
     def interpolate(self, plane: Tensor, dim: int) -> Tensor:
-        """Values at the target voxels from those of the source voxels, which lie along ``dim`` of a plane ``[y, x]``."""
+        """Values at the target voxels from those of the source voxels along ``dim`` of a plane ``[y, x]``."""
         below = plane.index_select(dim, self.lower)
         if not self.between:
             return below
