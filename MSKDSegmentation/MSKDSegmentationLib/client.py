@@ -10,7 +10,7 @@ from typing import Any
 from .errors import SegmentationError
 from .transport import Transport
 
-PROTOCOL = 2
+PROTOCOL = 3
 GRACE_SECONDS = 5.0
 START_SECONDS = 180.0
 TERMINAL = ("result", "error", "cancelled")

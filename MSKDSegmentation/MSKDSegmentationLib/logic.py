@@ -78,6 +78,7 @@ class SegmentationLogic:
         *,
         device: str = "auto",
         region: Any = None,
+        uncertainty: Any = None,
         on_event: Listener | None = None,
     ) -> Any:
         """Segment ``volume`` and return the segmentation node (made if none is given); works without a window.
@@ -86,12 +87,13 @@ class SegmentationLogic:
             model: Name of a bundled or user model, or a model folder.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             region: Markups ROI node, or (minimum, maximum) points in RAS mm.
+            uncertainty: Scalar volume node to fill with the entropy of each voxel, in percent of the largest possible.
 
         Raises:
             SegmentationError: with a sentence for the user; the scene is untouched then.
         """
         outcomes: list[Outcome] = []
-        run = Run(volume, choose(self.models(), model), segmentation, device, region)
+        run = Run(volume, choose(self.models(), model), segmentation, device, region, uncertainty)
         self._begin(self._blocking, run, on_event or _ignore, outcomes.append, interactive=False)
         try:
             while not outcomes:

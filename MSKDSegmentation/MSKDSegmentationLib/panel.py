@@ -18,6 +18,7 @@ from .progress import describe, percent, summary
 from .readiness import obstacle
 from .region import advice, fit_region
 from .run import Outcome, Run
+from .uncertainty import is_uncertainty
 from .watch import NodeWatch
 
 POLL_MS = 100
@@ -47,6 +48,7 @@ class Panel:
         ui.applyButton.connect("clicked()", self._on_apply)
         ui.undoButton.connect("clicked()", self._on_undo)
         ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._on_region_added)
+        ui.uncertaintySelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._on_uncertainty_added)
         ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
         ui.deviceSelector.connect("currentIndexChanged(int)", self._on_device)
         missing = ", ".join(logic.missing())
@@ -68,7 +70,8 @@ class Panel:
         if self._parameters is not None and self._parameters.inputVolume is None:
             # By exact class: label maps are scalar volumes too, and nothing to segment.
             volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            images = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
+            volumes = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
+            images = [node for node in volumes if node is not self._parameters.uncertainty and not is_uncertainty(node)]
             self._parameters.inputVolume = images[0] if images else None
 
     def refresh(self) -> None:
@@ -100,7 +103,7 @@ class Panel:
         parameters = self._parameters
         if parameters is None:
             return ()
-        return parameters.inputVolume, parameters.outputSegmentation, parameters.region
+        return parameters.inputVolume, parameters.outputSegmentation, parameters.region, parameters.uncertainty
 
     def _fill_devices(self) -> None:
         choices = [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu")]
@@ -121,6 +124,10 @@ class Panel:
     def _on_region_added(self, region: Any) -> None:
         if self._parameters is not None and self._parameters.inputVolume is not None:
             fit_region(region, self._parameters.inputVolume, self._view())
+
+    def _on_uncertainty_added(self, node: Any) -> None:
+        if self._parameters is not None and self._parameters.inputVolume is not None:
+            node.SetName(node.GetScene().GenerateUniqueName(f"{self._parameters.inputVolume.GetName()} uncertainty"))
 
     def _view(self) -> tuple[float, float, float] | None:
         model = self._models.get(self._parameters.model)
@@ -157,8 +164,8 @@ class Panel:
         self.ui.progressBar.maximum = 0
         self.ui.progressBar.visible = True
         slicer.app.processEvents()
-        volume, segmentation, region = self._nodes()
-        run = Run(volume, self._models[parameters.model], segmentation, parameters.device, region)
+        volume, segmentation, region, uncertainty = self._nodes()
+        run = Run(volume, self._models[parameters.model], segmentation, parameters.device, region, uncertainty)
         self._started = time.monotonic()
         self._logic.start(run, self._on_event, self._on_done)
         self._tell(_("Starting the engine; the first time takes a moment…"))
@@ -213,12 +220,12 @@ class Panel:
         parameters = self._parameters
         if parameters is None:
             return _("The scene is closed.")
-        volume, segmentation, region = self._nodes()
-        return obstacle(volume, self._models.get(parameters.model), parameters.model, segmentation, region)
+        volume, *others = self._nodes()
+        return obstacle(volume, self._models.get(parameters.model), parameters.model, *others)
 
     def _advice(self) -> str:
-        volume, _segmentation, region = self._nodes()
-        return advice(volume, self._view()) if region is None else ""
+        parameters = self._parameters
+        return advice(parameters.inputVolume, self._view()) if parameters.region is None else ""
 
     def _update_controls(self) -> None:
         running = self.running or self._beginning

@@ -14,8 +14,8 @@ def new_segmentation(volume: Any) -> Any:
     return scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
 
 
-def place_beside(volume: Any, segmentation: Any) -> None:
-    """Put ``segmentation`` under the study of ``volume``, or beside it; one that the user has placed stays there.
+def place_beside(volume: Any, made: Any) -> None:
+    """Put a node under the study of ``volume``, or beside it; one that the user has placed stays there.
 
     This is what the DICOM export reads patient and study from.
     """
@@ -23,7 +23,7 @@ def place_beside(volume: Any, segmentation: Any) -> None:
     if hierarchy is None:
         return
     top = hierarchy.GetSceneItemID()
-    source, result = hierarchy.GetItemByDataNode(volume), hierarchy.GetItemByDataNode(segmentation)
+    source, result = hierarchy.GetItemByDataNode(volume), hierarchy.GetItemByDataNode(made)
     if not source or not result or hierarchy.GetItemParent(result) != top:
         return
     study = hierarchy.GetItemAncestorAtLevel(source, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy())

@@ -9,10 +9,13 @@ from slicer.i18n import tr as _
 from .catalogue import ModelEntry
 from .errors import SegmentationError
 from .segments import check_output
+from .uncertainty import check_uncertainty
 from .volume import grid_of, region_corners, to_world_matrix
 
 
-def obstacle(volume: Any, model: ModelEntry | None, wanted_model: str, segmentation: Any, region: Any) -> str:
+def obstacle(
+    volume: Any, model: ModelEntry | None, wanted_model: str, segmentation: Any, region: Any, uncertainty: Any = None
+) -> str:
     """The first thing that is missing or unsuitable, or an empty string when a run can begin.
 
     Args:
@@ -33,6 +36,8 @@ def obstacle(volume: Any, model: ModelEntry | None, wanted_model: str, segmentat
             to_world_matrix(segmentation)
         if region is not None:
             region_corners(region)
+        if uncertainty is not None:
+            check_uncertainty(uncertainty)
     except SegmentationError as error:
         return str(error)
     return ""

@@ -103,7 +103,7 @@ def test_hello(shared: Client) -> None:
     shared.send({"type": "hello"})
     ready = shared.next()
     assert ready["type"] == "ready"
-    assert ready["protocol"] == 2
+    assert ready["protocol"] == 3
     assert "cpu" in ready["devices"]
     assert {"mskd", "torch"} <= set(ready["versions"])
 

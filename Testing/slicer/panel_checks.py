@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from fake_worker import REFUSAL, toy_labels
+from fake_worker import REFUSAL, toy_labels, toy_uncertainty
 from panel_harness import PanelHarness
 from PySide6 import QtCore, QtGui
 from pythonqt_double import unwrap
@@ -97,6 +97,7 @@ def test_every_control_reaches_the_parameter_node_and_back(panel: PanelHarness, 
             panel.ui.outputSelector,
             world.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "S"),
         ),
+        "uncertainty": (panel.ui.uncertaintySelector, world.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "U")),
     }
     for parameter, (selector, node) in nodes.items():
         for value in (node, None, node):
@@ -152,6 +153,28 @@ def test_a_run_ends_with_the_models_segments(panel: PanelHarness, world: SlicerS
     assert panel.ui.statusLabel.text.startswith("Done in ")
     assert panel.ui.statusLabel.text.endswith("- The image is tilted.")
     assert panel.dialogs == []
+
+
+def test_a_new_volume_for_the_uncertainty_is_filled_and_never_an_input(panel: PanelHarness, volume) -> None:
+    panel.ready(volume)
+    node = panel.ui.uncertaintySelector.addNode()
+    assert panel.parameters.uncertainty is node
+    assert node.GetName() == f"{volume.GetName()} uncertainty"
+    panel.run()
+    assert np.array_equal(slicer.util.arrayFromVolume(node), toy_uncertainty(toy_labels(image(), 3)))
+    panel.parameters.inputVolume = None
+    panel.parameters.uncertainty = None
+    panel.reload()
+    assert panel.parameters.inputVolume is volume
+
+
+def test_an_image_is_not_replaced_by_the_uncertainty(panel: PanelHarness, world: SlicerScene, volume) -> None:
+    panel.ready(volume)
+    panel.parameters.uncertainty = volume
+    assert not panel.ui.applyButton.enabled
+    assert "holds an image, which the uncertainty would replace" in panel.ui.applyButton.toolTip
+    panel.parameters.uncertainty = None
+    assert panel.ui.applyButton.enabled
 
 
 def test_a_second_run_updates_the_same_segments(panel: PanelHarness, world: SlicerScene, volume) -> None:

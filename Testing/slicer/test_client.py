@@ -131,7 +131,7 @@ def test_cancel_kills_the_whole_tree_of_a_worker_that_does_not_listen(client: Wo
 
 def test_another_protocol_is_an_error_and_ends_the_worker(client: WorkerClient, ask) -> None:
     answer = wait(client, ask(client, "newer"))
-    assert "protocol 3" in answer["message"]
+    assert "protocol 4" in answer["message"]
     assert not client.alive
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import slicer
 from slicer_scene import SlicerScene, affine, rotation
 
 from MSKDSegmentationLib.errors import SegmentationError
@@ -80,6 +81,16 @@ def test_a_region_limits_the_segments(world, warm_logic, package) -> None:
     z, y, x = 2 * np.indices(array.shape)
     inside = (x > 3) & (x < 19) & (y > 5) & (y < 17) & (z > 7) & (z < 13)
     assert_counted(world, segmentation, volume, array, inside)
+
+
+def test_the_uncertainty_is_large_near_a_threshold(world, warm_logic, package) -> None:
+    array = image()
+    unsure = world.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "unsure")
+    warm_logic.process(world.volume(array, OBLIQUE), package, device="cpu", uncertainty=unsure)
+    percent = slicer.util.arrayFromVolume(unsure)
+    distance = np.abs(array[..., None] - np.array(THRESHOLDS)).min(-1)
+    assert percent[distance < 1].min() > percent[(distance > 5) & (distance < 10)].max()
+    assert percent.max() <= 100
 
 
 def test_a_volume_that_does_not_suit_gets_the_workers_sentence(world, warm_logic, package) -> None:

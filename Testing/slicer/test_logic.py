@@ -73,7 +73,7 @@ def test_the_worker_gets_what_the_protocol_says(world, logic, worker, toy) -> No
     logic.process(volume, toy, device="cpu", region=region)
     hello, run = worker.heard[:2]
     assert hello == {"type": "hello"}
-    assert set(run) == {"type", "id", "model", "device", "input", "output", "geometry", "region"}
+    assert set(run) == {"type", "id", "model", "device", "input", "output", "uncertainty", "geometry", "region"}
     assert (run["type"], run["model"], run["device"]) == ("run", str(toy), "cpu")
     assert run["geometry"]["spacing"] == pytest.approx([2.5, 0.9, 0.7])
     assert len(run["geometry"]["origin"]) == 3

@@ -33,7 +33,9 @@ def rank() -> int:
 
 def total(values: Tensor) -> Tensor:
     """Sum over the ranks; gradients are summed over the ranks likewise, so every rank must call this, in one order."""
-    summed: Tensor = _Total.apply(values) if distributed() else values
+    if not distributed():
+        return values
+    summed: Tensor = _Total.apply(values)  # type: ignore[no-untyped-call]
     return summed
 
 

@@ -29,6 +29,11 @@ def toy_labels(image: np.ndarray, labels: int) -> np.ndarray:
     return (((image > np.median(image)) + z + 2 * y + 3 * x) % (labels + 1)).astype(np.uint8)
 
 
+def toy_uncertainty(labels: np.ndarray) -> np.ndarray:
+    """Percent (z, y, x)."""
+    return (100 - 30 * labels).astype(np.uint8)
+
+
 class FakeWorker:
     """Answers one message at a time; ``send`` is called with each answer as a line.
 
@@ -44,7 +49,7 @@ class FakeWorker:
 
     def hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "hello":
-            self._answer(type="ready", protocol=2, versions={"mskd": "0"}, devices=["cpu"])
+            self._answer(type="ready", protocol=3, versions={"mskd": "0"}, devices=["cpu"])
         elif message["type"] == "run":
             self._run(message)
 
@@ -52,7 +57,7 @@ class FakeWorker:
         kind = os.environ.get("FAKE_WORKER") or Path(message["model"]).name
         self._event(message, "read", 1, 1)
         if kind == "newer":
-            self._answer(type="ready", protocol=3)
+            self._answer(type="ready", protocol=4)
             kind = "slow"
         if kind == "crash":
             print("MemoryError: 3 GB", file=sys.stderr, flush=True)
@@ -78,6 +83,8 @@ class FakeWorker:
         # With a region, a part of the voxels stands for its box.
         box = [[0 if message["region"] is None else side // 3, side] for side in labels.shape]
         np.save(message["output"], labels[tuple(slice(*ends) for ends in box)])
+        if message.get("uncertainty") is not None:
+            np.save(message["uncertainty"], toy_uncertainty(labels)[tuple(slice(*ends) for ends in box)])
         voxel = float(np.prod(message["geometry"]["spacing"])) / 1000
         volumes = {label["name"]: float((labels == label["value"]).sum()) * voxel for label in manifest["labels"]}
         report = {"device": "cpu", "volumes_ml": volumes, "warnings": ["The image is tilted."]}
@@ -85,6 +92,7 @@ class FakeWorker:
             type="result",
             id=message["id"],
             output=message["output"],
+            uncertainty=message.get("uncertainty"),
             box=box,
             labels=manifest["labels"],
             report=report,

@@ -59,13 +59,16 @@ def run_job(request: Run, engines: Engines, listen: Listener, cancelled: CancelC
     listen(Event("load", 0, 1))
     engine = engines.get(request.model, request.device)
     listen(Event("load", 1, 1))
-    result = engine.run(image, region, listen, cancelled)
+    result = engine.run(image, region, listen, cancelled, uncertainty=request.uncertainty is not None)
     if cancelled():
         raise Cancelled("The segmentation was cancelled; nothing was written.")
     box = _box(region, image.geometry)
     _save(Path(request.output), result.labels.array[box])
+    if request.uncertainty is not None and result.uncertainty is not None:
+        _save(Path(request.uncertainty), result.uncertainty.array[0][box])
     return {
         "output": request.output,
+        "uncertainty": request.uncertainty,
         "box": [[side.start, side.stop] for side in box],
         "labels": [label.model_dump(mode="json") for label in engine.manifest.labels],
         "report": result.report,

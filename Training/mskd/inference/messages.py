@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mskd.errors import SettingsError
 from mskd.spec import Strict
 
-PROTOCOL = 2
+PROTOCOL = 3
 LONGEST_LINE = 1 << 20
 
 RunId = Annotated[int, Field(ge=0)]
@@ -50,7 +50,8 @@ class Run(Strict):
     """Segment the array in ``input`` (.npy, [z, y, x] or [C, z, y, x]) and write uint8 labels to ``output``.
 
     With a region, ``output`` holds no more than the box of voxels around it: the result's ``box`` says which,
-    [[first, end], ...] along z, y, x. All other labels are 0.
+    [[first, end], ...] along z, y, x. All other labels are 0. Where ``uncertainty`` names a file too, it gets the
+    entropy of the same voxels, uint8, in percent of the largest possible.
     """
 
     type: Literal["run"]
@@ -60,6 +61,7 @@ class Run(Strict):
     input: str
     geometry: Placement
     output: str
+    uncertainty: str | None = None
     region: Box | None = None
 
 
