@@ -87,7 +87,8 @@ class SegmentationLogic:
             model: Name of a bundled or user model, or a model folder.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             region: Markups ROI node, or (minimum, maximum) points in RAS mm.
-            uncertainty: Scalar volume node to fill with the entropy of each voxel, in percent of the largest possible.
+            uncertainty: Scalar volume node to fill with the entropy of each voxel, in percent of the largest possible;
+                0 outside the region.
 
         Raises:
             SegmentationError: with a sentence for the user; the scene is untouched then.

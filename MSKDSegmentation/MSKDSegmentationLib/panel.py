@@ -71,7 +71,9 @@ class Panel:
             # By exact class: label maps are scalar volumes too, and nothing to segment.
             volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
             volumes = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
-            images = [node for node in volumes if node is not self._parameters.uncertainty and not is_uncertainty(node)]
+            images = [
+                node for node in volumes if node is not self._parameters.uncertaintyVolume and not is_uncertainty(node)
+            ]
             self._parameters.inputVolume = images[0] if images else None
 
     def refresh(self) -> None:
@@ -103,7 +105,7 @@ class Panel:
         parameters = self._parameters
         if parameters is None:
             return ()
-        return parameters.inputVolume, parameters.outputSegmentation, parameters.region, parameters.uncertainty
+        return parameters.inputVolume, parameters.outputSegmentation, parameters.region, parameters.uncertaintyVolume
 
     def _fill_devices(self) -> None:
         choices = [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu")]

@@ -17,7 +17,7 @@ class MSKDSegmentationParameterNode:
     inputVolume: vtkMRMLScalarVolumeNode  # noqa: N815
     region: vtkMRMLMarkupsROINode
     outputSegmentation: vtkMRMLSegmentationNode  # noqa: N815
-    uncertainty: vtkMRMLScalarVolumeNode
+    uncertaintyVolume: vtkMRMLScalarVolumeNode  # noqa: N815
     model: str = ""
     device: str = "auto"
 

@@ -37,7 +37,7 @@ def obstacle(
         if region is not None:
             region_corners(region)
         if uncertainty is not None:
-            check_uncertainty(uncertainty)
+            check_uncertainty(uncertainty, volume)
     except SegmentationError as error:
         return str(error)
     return ""

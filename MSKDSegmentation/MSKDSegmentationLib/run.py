@@ -40,7 +40,7 @@ class Run:
         segmentation: Node to update, or None for a new one, which is made only when there is a result.
         device: One of ``DEVICES``.
         region: Markups ROI node, or (minimum, maximum) points in RAS mm, or None for the whole volume.
-        uncertainty: Scalar volume node for how unsure the network is of each voxel, or None.
+        uncertainty: Scalar volume node for how unsure the network is of each voxel in the region, or None.
 
     Raises:
         SegmentationError: an input does not suit.
@@ -56,7 +56,7 @@ class Run:
             check_output(segmentation)
             to_world_matrix(segmentation)
         if uncertainty is not None:
-            check_uncertainty(uncertainty)
+            check_uncertainty(uncertainty, volume)
         self.grid: Grid = grid_of(volume)
         # The image itself is kept: VTK may give its address to the next one.
         self._image = volume.GetImageData()
@@ -94,6 +94,9 @@ class Run:
         undo.save(segmentation)
         try:
             write_segments(labels, answer["labels"], self.model.name, self.volume, segmentation)
+            if percent is not None and self.uncertainty.GetScene() is not None:
+                write_uncertainty(percent, self.volume, self.uncertainty)
+                place_beside(self.volume, self.uncertainty)
         except Exception:
             undo.seal()
             undo.restore()
@@ -104,9 +107,6 @@ class Run:
         # One that was created in the panel's list has no display yet, and would stay unseen.
         segmentation.CreateDefaultDisplayNodes()
         place_beside(self.volume, segmentation)
-        if percent is not None and self.uncertainty.GetScene() is not None:
-            write_uncertainty(percent, self.volume, self.uncertainty)
-            place_beside(self.volume, self.uncertainty)
         return Outcome(segmentation, dict(answer.get("report") or {}), list(answer["labels"]))
 
     def close(self) -> None:

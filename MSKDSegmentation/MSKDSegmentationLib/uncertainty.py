@@ -20,13 +20,13 @@ def is_uncertainty(node: Any) -> bool:
     return bool(node.GetAttribute(TAG))
 
 
-def check_uncertainty(node: Any) -> None:
-    """Refuse a volume node that holds an image of another kind, which would be lost.
+def check_uncertainty(node: Any, volume: Any) -> None:
+    """Refuse a volume node that is the input, or holds an image of another kind, which would be lost.
 
     Raises:
         SegmentationError: then.
     """
-    if node.GetImageData() is not None and not is_uncertainty(node):
+    if node is volume or (node.GetImageData() is not None and not is_uncertainty(node)):
         raise SegmentationError(
             f"'{node.GetName()}' holds an image, which the uncertainty would replace; create a new volume for it."
         )

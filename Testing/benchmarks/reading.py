@@ -3,8 +3,8 @@
     python Testing/benchmarks/reading.py --image chest.nii.gz --output Testing/benchmarks/results/speed/reading.json
 
 The image is written anew in every format (DICOM as it is, and compressed by JPEG without loss), with ``--slices``
-slices, repeated from its first one where it has fewer. Without ``--image`` it is noise around 512 x 512 discs. Files
-are read in turning order, each by both in turn, from the system's cache; seconds are medians.
+slices, repeated from its first one where it has fewer. Without ``--image`` it is noise around discs. Every round reads
+every format by both, in turning order, from the system's cache; seconds are medians.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from mskd.inference import tune_process
 SPACING = (0.78, 0.78, 1.0)
 CT = "1.2.840.10008.5.1.4.1.1.2"
 UID = "1.2.826.0.1.3680043.8.498.1"
-DISC = 512
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path)
     parser.add_argument("--slices", type=int, default=300)
+    parser.add_argument("--side", type=int, default=512, help="of the discs")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     tune_process()
-    voxels = discs(options.slices) if options.image is None else slices_of(options.image, options.slices)
+    voxels = discs(options.slices, options.side) if options.image is None else slices_of(options.image, options.slices)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(written(voxels, Path(folder)), options.rounds)
     result = {
@@ -60,17 +60,19 @@ def main() -> None:
         write_text(options.output, text)
 
 
-def discs(slices: int) -> NDArray[np.int16]:
+def discs(slices: int, side: int) -> NDArray[np.int16]:
     """Soft tissue in air, with the noise of a CT."""
-    axis = np.linspace(-1, 1, DISC)
+    axis = np.linspace(-1, 1, side)
     body = np.where(axis[:, None] ** 2 + axis**2 < 0.6, 40, -1000)
-    return (body + np.random.default_rng(0).normal(0, 15, (slices, DISC, DISC))).astype(np.int16)
+    return (body + np.random.default_rng(0).normal(0, 15, (slices, side, side))).astype(np.int16)
 
 
 def slices_of(path: Path, count: int) -> NDArray[np.int16]:
     """The first slices of an image, from the first one again where they are too few."""
     voxels = read_image(path).array[0]
-    return np.take(voxels, np.arange(count) % len(voxels), axis=0).astype(np.int16)
+    if voxels.dtype != np.int16:
+        raise SystemExit(f"{path} holds {voxels.dtype}; give an image of int16, as CT is.")
+    return np.take(voxels, np.arange(count) % len(voxels), axis=0)
 
 
 def written(voxels: NDArray[np.int16], folder: Path) -> dict[str, Path]:

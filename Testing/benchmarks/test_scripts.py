@@ -55,6 +55,19 @@ def test_overhead_measures_every_kind_of_step(
     assert all(seconds > 0 for seconds in result["fastest_seconds"].values())
 
 
+def test_reading_finds_the_same_voxels_in_every_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "reading.json"
+    arguments = ["--slices", "3", "--side", "20", "--rounds", "1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["reading.py", *arguments])
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    load("reading").main()
+    result = json.loads(output.read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    assert result["times"].keys() == {".nii", ".nii.gz", ".nrrd", "DICOM", "DICOM, JPEG"}
+
+
 def make_table(dice: list[float]) -> dict:
     cases = [str(index) for index in range(len(dice))]
     return {

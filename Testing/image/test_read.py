@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from image_files import DIRECTION, random_image, refused, write
+from image_files import DIRECTION, random_image, refused, write, write_series
 
 from mskd.errors import InputError
-from mskd.image import dicom, read_image, read_labels
+from mskd.image import read_image, read_labels
 
 NRRD = (
     b"NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
@@ -24,30 +24,6 @@ META = (
     b"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\n"
     b"ElementSpacing = 0 1 1\nDimSize = 4 4 4\nElementType = MET_SHORT\nElementDataFile = LOCAL\n" + bytes(128)
 )
-
-
-def write_series(folder: Path, uid: str, heights: list[float], description: str = "CHEST") -> None:
-    folder.mkdir(exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for index, height in enumerate(heights):
-        one = sitk.GetImageFromArray(np.full((6, 5), index, dtype=np.int16))
-        one.SetSpacing((1.5, 2.0))
-        tags = {
-            "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
-            "0008|0018": f"{uid}.{index}",
-            "0008|0060": "CT",
-            "0008|103e": description,
-            "0020|000d": "1.2.3",
-            "0020|000e": uid,
-            "0020|0013": str(index),
-            "0020|0032": f"0\\0\\{height}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-        }
-        for key, value in tags.items():
-            one.SetMetaData(key, value)
-        writer.SetFileName(str(folder / f"{uid}.{index}.dcm"))
-        writer.Execute(one)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
@@ -220,40 +196,3 @@ def test_labels_outside_the_rule(tmp_path: Path, value: float, word: str) -> Non
     array[0, 0, 0] = value
     with pytest.raises(InputError, match=word):
         read_labels(write(tmp_path / "a.nrrd", sitk.GetImageFromArray(array)))
-
-
-def in_one_thread(folder: Path) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    uid = reader.GetGDCMSeriesIDs(str(folder))[0]
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), uid))
-    return reader.Execute()
-
-
-@pytest.mark.parametrize("processors", [1, 3])
-@pytest.mark.parametrize("heights", [[3.0 * index for index in range(25)], [-1.25 * index for index in range(17)]])
-def test_a_series_in_threads_is_what_itk_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, heights: list[float]
-) -> None:
-    monkeypatch.setattr(dicom, "_processors", lambda: processors)
-    write_series(tmp_path / "ct", "1.2.9", heights)
-    read, truth = read_image(tmp_path / "ct"), in_one_thread(tmp_path / "ct")
-    np.testing.assert_array_equal(read.array[0], sitk.GetArrayFromImage(truth))
-    assert read.geometry.spacing[::-1] == truth.GetSpacing()
-    assert (read.geometry.origin, read.geometry.direction) == (truth.GetOrigin(), truth.GetDirection())
-
-
-def test_faults_of_a_series_in_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dicom, "_processors", lambda: 3)
-    write_series(tmp_path / "gap", "1.2.9", [3.0 * index for index in range(30) if index != 20])
-    assert "6 mm apart where 3 mm is usual" in refused(tmp_path / "gap")
-    write_series(tmp_path / "odd", "1.2.9", [3.0 * index for index in range(30)])
-    large = sitk.GetImageFromArray(np.zeros((7, 8), np.int16))
-    spoilt = sitk.ReadImage(str(tmp_path / "odd" / "1.2.9.20.dcm"))
-    for key in spoilt.GetMetaDataKeys():
-        if key not in ("0028|0010", "0028|0011"):
-            large.SetMetaData(key, spoilt.GetMetaData(key))
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    writer.SetFileName(str(tmp_path / "odd" / "1.2.9.20.dcm"))
-    writer.Execute(large)
-    assert "cannot be decoded" in refused(tmp_path / "odd")

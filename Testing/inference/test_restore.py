@@ -173,13 +173,14 @@ def test_entropy_is_seen_between_two_sure_voxels() -> None:
     """Where the largest logit changes, although no voxel of the network is in doubt."""
     grid = grid_for((2.0, 1.5, 4.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
     assert grid.crop_shape[2] >= 3 * grid.geometry.shape[2]
-    logits = torch.full((2, *grid.geometry.shape), -20.0)
+    logits = torch.full((4, *grid.geometry.shape), -20.0)
+    logits[2:] = -80.0  # no share anywhere, and 100 % is that of four labels all the same
     logits[1, :, :, 2:] = 20.0
     logits[0, :, :, :2] = 20.0
     entropy = np.zeros(grid.source.shape, dtype=np.uint8)
     labels = run(logits, grid, entropy=entropy)
     probabilities = plain(logits, grid).double().softmax(0)
-    expected = on_source((100 * torch.special.entr(probabilities).sum(0) / np.log(2)).round().to(torch.uint8), grid)
+    expected = on_source((100 * torch.special.entr(probabilities).sum(0) / np.log(4)).round().to(torch.uint8), grid)
     assert expected.max() > 0
     np.testing.assert_array_equal(entropy, expected)
     assert set(np.unique(labels)) == {0, 1}

@@ -97,7 +97,10 @@ def test_every_control_reaches_the_parameter_node_and_back(panel: PanelHarness, 
             panel.ui.outputSelector,
             world.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "S"),
         ),
-        "uncertainty": (panel.ui.uncertaintySelector, world.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "U")),
+        "uncertaintyVolume": (
+            panel.ui.uncertaintySelector,
+            world.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "U"),
+        ),
     }
     for parameter, (selector, node) in nodes.items():
         for value in (node, None, node):
@@ -158,22 +161,22 @@ def test_a_run_ends_with_the_models_segments(panel: PanelHarness, world: SlicerS
 def test_a_new_volume_for_the_uncertainty_is_filled_and_never_an_input(panel: PanelHarness, volume) -> None:
     panel.ready(volume)
     node = panel.ui.uncertaintySelector.addNode()
-    assert panel.parameters.uncertainty is node
+    assert panel.parameters.uncertaintyVolume is node
     assert node.GetName() == f"{volume.GetName()} uncertainty"
     panel.run()
     assert np.array_equal(slicer.util.arrayFromVolume(node), toy_uncertainty(toy_labels(image(), 3)))
     panel.parameters.inputVolume = None
-    panel.parameters.uncertainty = None
+    panel.parameters.uncertaintyVolume = None
     panel.reload()
     assert panel.parameters.inputVolume is volume
 
 
 def test_an_image_is_not_replaced_by_the_uncertainty(panel: PanelHarness, world: SlicerScene, volume) -> None:
     panel.ready(volume)
-    panel.parameters.uncertainty = volume
+    panel.parameters.uncertaintyVolume = volume
     assert not panel.ui.applyButton.enabled
     assert "holds an image, which the uncertainty would replace" in panel.ui.applyButton.toolTip
-    panel.parameters.uncertainty = None
+    panel.parameters.uncertaintyVolume = None
     assert panel.ui.applyButton.enabled
 
 

@@ -41,6 +41,31 @@ def test_it_lies_on_the_volume(world, logic, toy, empty) -> None:
     assert empty.GetTransformNodeID() == volume.GetTransformNodeID()
 
 
+def test_it_stands_beside_the_volume(world, logic, toy, empty) -> None:
+    volume = world.volume(image())
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(world.scene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "CT of yesterday")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(volume), study)
+    logic.process(volume, toy, uncertainty=empty)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(empty)) == study
+
+
+def test_the_input_is_not_its_place_even_if_it_once_was(world, logic, toy, empty) -> None:
+    logic.process(world.volume(image()), toy, uncertainty=empty)
+    with pytest.raises(SegmentationError, match="which the uncertainty would replace"):
+        logic.process(empty, toy, uncertainty=empty)
+
+
+def test_a_fault_while_it_is_written_takes_the_segments_back(world, logic, toy, empty, monkeypatch) -> None:
+    def fail(*arguments) -> None:
+        raise RuntimeError("VTK said no")
+
+    monkeypatch.setattr("MSKDSegmentationLib.run.write_uncertainty", fail)
+    with pytest.raises(SegmentationError, match="VTK said no"):
+        logic.process(world.volume(image()), toy, uncertainty=empty)
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
 def test_without_being_asked_for_there_is_none(world, logic, worker, toy) -> None:
     logic.process(world.volume(image()), toy)
     assert worker.heard[1]["uncertainty"] is None

@@ -41,14 +41,15 @@ def total(values: Tensor) -> Tensor:
 
 class _Total(torch.autograd.Function):
     @staticmethod
-    def forward(_: Any, values: Tensor) -> Tensor:
-        summed = values.clone()
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        summed = values.clone(memory_format=torch.contiguous_format)  # the ranks' memory is added place by place
         dist.all_reduce(summed)
         return summed
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
-        return _Total.forward(_, gradient)
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        summed: Tensor = _Total.apply(gradient)  # type: ignore[no-untyped-call]
+        return summed
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

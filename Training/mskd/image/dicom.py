@@ -38,11 +38,12 @@ def series_in(folder: Path) -> tuple[str, ...]:
     return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
 
 
-def read_series(folder: Path) -> tuple[sitk.Image, NDArray[np.generic] | None]:
+def read_series(folder: Path) -> tuple[sitk.Image, NDArray[np.generic] | None, tuple[int, ...]]:
     """Read the one DICOM series in ``folder``.
 
     Returns:
-        An image that says how the grid lies, and the voxels ``[z, y, x]`` where it does not hold them.
+        An image that says how the grid lies; the voxels ``[z, y, x]`` where it does not hold them; the grid's size
+        (x, y, z).
 
     Raises:
         InputError: no series, several (they are listed), files that cannot be decoded, or slices that are not evenly
@@ -50,13 +51,19 @@ def read_series(folder: Path) -> tuple[sitk.Image, NDArray[np.generic] | None]:
     """
     files = _files_of_the_series(folder)
     if len(files) == 1:
-        return _execute(folder, sitk.ImageFileReader(), files[0]), None
+        image = _execute(folder, sitk.ImageFileReader(), files[0])
+        return image, None, image.GetSize()
     blocks = _read_blocks(folder, files)
+    image = blocks[0].image
+    if image.GetDimension() > 3:
+        raise InputError(
+            f"{folder}: each file of this DICOM series holds several frames; give a folder with one of them."
+        )
     _evenly_spaced(folder, blocks)
     if len(blocks) == 1:
-        return blocks[0].image, None
+        return image, None, image.GetSize()
     voxels = np.concatenate([sitk.GetArrayViewFromImage(block.image) for block in blocks])
-    return _whole_grid(folder, files), voxels
+    return _whole_grid(folder, files), voxels, (*image.GetSize()[:2], len(files))
 
 
 def _files_of_the_series(folder: Path) -> tuple[str, ...]:
@@ -72,7 +79,7 @@ def _files_of_the_series(folder: Path) -> tuple[str, ...]:
         raise InputError(
             f"{folder}: this folder holds {len(series)} DICOM series ({listed}); give a folder with one of them."
         )
-    return sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    return files
 
 
 def _read_blocks(folder: Path, files: Sequence[str]) -> list[_Block]:
@@ -83,11 +90,13 @@ def _read_blocks(folder: Path, files: Sequence[str]) -> list[_Block]:
     with ThreadPoolExecutor(count) as pool:
         blocks = list(pool.map(lambda part: _read_block(folder, part), parts))
     first = blocks[0].image
-    if all(block.image.GetPixelID() == first.GetPixelID() for block in blocks) and all(
-        block.image.GetSize()[:2] == first.GetSize()[:2] for block in blocks
+    # ITK takes the first file's kind of number for all; slices of another size, and colours, are refused as a whole.
+    if (
+        first.GetNumberOfComponentsPerPixel() == 1
+        and all(block.image.GetPixelID() == first.GetPixelID() for block in blocks)
+        and all(block.image.GetSize()[:2] == first.GetSize()[:2] for block in blocks)
     ):
         return blocks
-    # ITK takes the first file's kind of number for all; slices of another size get its own words.
     return [_read_block(folder, files)]
 
 

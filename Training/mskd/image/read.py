@@ -111,8 +111,7 @@ def _read(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     """Array [C, z, y, x] and geometry of one file or DICOM folder."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give {FORMATS}.")
-    grid, voxels = read_series(path) if path.is_dir() else _read_file(path)
-    size = grid.GetSize() if voxels is None or voxels.ndim == 1 else voxels.shape[::-1]
+    grid, voxels, size = read_series(path) if path.is_dir() else _read_file(path)
     if voxels is None:
         voxels = _scalars(path, grid)
     geometry = _geometry(path, grid, size)
@@ -131,8 +130,8 @@ def _scalars(path: Path, image: sitk.Image) -> NDArray[np.generic]:
     return sitk.GetArrayFromImage(image)
 
 
-def _read_file(path: Path) -> tuple[sitk.Image | sitk.ImageFileReader, NDArray[np.generic] | None]:
-    """What says how the grid lies, and the voxels where they are not in it."""
+def _read_file(path: Path) -> tuple[sitk.Image | sitk.ImageFileReader, NDArray[np.generic] | None, tuple[int, ...]]:
+    """What says how the grid lies; the voxels where they are not in it; the grid's size (x, y, z)."""
     nifti = path.name.lower().endswith(NIFTI_SUFFIXES)
     voxels = load_nifti(path) if nifti else None
     reader = sitk.ImageFileReader()
@@ -140,13 +139,14 @@ def _read_file(path: Path) -> tuple[sitk.Image | sitk.ImageFileReader, NDArray[n
     try:
         _spatial_axes_and_channels(path, reader)
         if voxels is not None and voxels.size == math.prod(reader.GetSize()):
-            return reader, voxels
+            return reader, voxels, reader.GetSize()
         # ITK takes a truncated gzip or a spacing of 0 in a NIfTI file without a word.
         if nifti:
             check_nifti(path)
         with _alone(path) as place:
             reader.SetFileName(str(place))
-            return reader.Execute(), None
+            image = reader.Execute()
+        return image, None, image.GetSize()
     except RuntimeError as fault:
         raise InputError(f"{path}: {_sentence(str(fault))}") from fault
 
@@ -158,7 +158,14 @@ def _alone(path: Path) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(shutil.copyfile(path, Path(folder) / path.name))
+        try:
+            copy = Path(shutil.copyfile(path, Path(folder) / path.name))
+        except OSError as fault:
+            raise InputError(
+                f"{path}: cannot be copied to {folder} ({fault.strerror or fault}), which {path.stem} beside it makes "
+                "necessary; make room there, or move one of the two files elsewhere."
+            ) from fault
+        yield copy
 
 
 def _spatial_axes_and_channels(path: Path, reader: sitk.ImageFileReader) -> None:
@@ -188,7 +195,7 @@ def _sentence(fault: str) -> str:
     return f"is damaged, truncated or not permitted to be read ({reason}); copy or export it again."
 
 
-def _geometry(path: Path, image: sitk.Image | sitk.ImageFileReader, sides: Sequence[int]) -> Geometry:
+def _geometry(path: Path, image: sitk.Image | sitk.ImageFileReader, sides: tuple[int, ...]) -> Geometry:
     dimension = image.GetDimension()
     axes = min(dimension, 3)
     direction = np.eye(3)

@@ -50,7 +50,7 @@ def run_job(request: Run, engines: Engines, listen: Listener, cancelled: CancelC
     """Serve a run; returns the fields of its result message.
 
     Raises:
-        MSKDError: whatever stands in the way; then nothing was written.
+        MSKDError: whatever stands in the way; then there is no ``output``, which is written last.
     """
     region = Region(request.region.minimum, request.region.maximum) if request.region else None
     listen(Event("read", 0, 1))
@@ -63,9 +63,9 @@ def run_job(request: Run, engines: Engines, listen: Listener, cancelled: CancelC
     if cancelled():
         raise Cancelled("The segmentation was cancelled; nothing was written.")
     box = _box(region, image.geometry)
-    _save(Path(request.output), result.labels.array[box])
     if request.uncertainty is not None and result.uncertainty is not None:
         _save(Path(request.uncertainty), result.uncertainty.array[0][box])
+    _save(Path(request.output), result.labels.array[box])
     return {
         "output": request.output,
         "uncertainty": request.uncertainty,

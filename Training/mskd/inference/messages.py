@@ -51,7 +51,7 @@ class Run(Strict):
 
     With a region, ``output`` holds no more than the box of voxels around it: the result's ``box`` says which,
     [[first, end], ...] along z, y, x. All other labels are 0. Where ``uncertainty`` names a file too, it gets the
-    entropy of the same voxels, uint8, in percent of the largest possible.
+    entropy of the same voxels, uint8, in percent of the largest possible, 0 outside the region.
     """
 
     type: Literal["run"]

@@ -69,7 +69,7 @@ def restore(
     """
     labels = np.zeros(grid.source.shape, dtype=np.uint8)
     target = grid.view(labels)
-    doubt = None if entropy is None else grid.view(entropy)
+    unsure = None if entropy is None else grid.view(entropy)
     depth = grid.crop_shape[0]
     for portion in _portions(slabs, grid, step):
         if cancelled():
@@ -77,17 +77,17 @@ def restore(
         slab = _Slab(portion.logits)
         if confidence is not None:
             slab.tell(confidence, portion.fresh)
-        found, unsure = slab.restore(portion.z, portion.plane, entropy is not None)
+        found, percent = slab.restore(portion.z, portion.plane, entropy is not None)
         target[portion.rows] = found.cpu().numpy()
-        if doubt is not None and unsure is not None:
-            doubt[portion.rows] = unsure.cpu().numpy()
+        if unsure is not None and percent is not None:
+            unsure[portion.rows] = percent.cpu().numpy()
         on_slab(portion.rows.stop, depth)
         del portion, slab  # their memory is needed for the next ones
     if region is not None:
         outside = ~region.mask(grid.oriented, grid.crop)
         target[outside] = 0
-        if doubt is not None:
-            doubt[outside] = 0
+        if unsure is not None:
+            unsure[outside] = 0
     return LabelMap(labels, grid.source)
 
 
@@ -174,7 +174,7 @@ class _Slab:
             cells = cells.index_select(dim, axis.lower)
         lower, shares = z.lower.tolist(), z.share.tolist()
         labels = cells.new_empty(len(lower), *cells.shape[1:])
-        doubt = self._doubt(z, plane) if with_entropy else None
+        percent = self._percent(z, plane) if with_entropy else None
         source, wins = self.rows.view(*self.shape, -1), self._wins()
         # Target slices between the same two source slices have their borders at the same places.
         for cell, group in groupby(range(len(lower)), key=lower.__getitem__):
@@ -190,14 +190,14 @@ class _Slab:
                     logits = spot.values(_between(slices, shares[row]))
                     best, place = logits.max(dim=1)
                     labels[row].view(-1).scatter_(0, spot.places, names.index_select(0, place))
-                    if doubt is not None:
-                        percent = entropy_percent(logits, best, len(wins[0])).round_().to(torch.uint8)
-                        unsure = doubt[row].view(-1)
-                        unsure.scatter_(0, spot.places, percent.maximum(unsure.index_select(0, spot.places)))
-        return labels, doubt
+                    if percent is not None:
+                        here = entropy_percent(logits, best, len(wins[0])).round_().to(torch.uint8)
+                        flat = percent[row].view(-1)
+                        flat.scatter_(0, spot.places, here.maximum(flat.index_select(0, spot.places)))
+        return labels, percent
 
-    def _doubt(self, z: Axis, plane: Plane) -> Tensor:
-        """The entropy of the logits' voxels, interpolated: all that there is where no border lies between them."""
+    def _percent(self, z: Axis, plane: Plane) -> Tensor:
+        """Entropy of the logits' voxels in percent, interpolated linearly: final except along borders."""
         source = entropy_percent(self.rows, self.best, self.rows.shape[1]).view(self.shape)
         found = self.winner.new_empty(len(z.lower), len(plane.y.lower), len(plane.x.lower))
         for row, (cell, share) in enumerate(zip(z.lower.tolist(), z.share.tolist(), strict=True)):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 1 << 14
-"""Voxels at a time: their numbers stay in the cache."""
+"""Voxels at a time on a processor: their numbers stay in its cache."""
 
 
 def entropy_percent(logits: Tensor, best: Tensor, classes: int) -> Tensor:
@@ -23,7 +23,8 @@ def entropy_percent(logits: Tensor, best: Tensor, classes: int) -> Tensor:
     """
     percent = torch.empty_like(best)
     scale = 100 / log(max(2, classes))
-    for rows, top, found in zip(logits.split(CHUNK), best.split(CHUNK), percent.split(CHUNK), strict=True):
+    chunk = CHUNK if best.device.type == "cpu" else max(1, len(best))
+    for rows, top, found in zip(logits.split(chunk), best.split(chunk), percent.split(chunk), strict=True):
         below = rows - top[:, None]
         parts = below.exp()
         total = parts.sum(dim=1)
