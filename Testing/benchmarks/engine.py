@@ -5,7 +5,8 @@
 
 FOLDER holds the images named in ``IMAGES``; what is not there is left out. nnunetv2 and monai must be installed; run
 it on a machine that does nothing else. Every contender is a process of its own, started anew in every round, in
-turning order; a round before the counted ones lets the engine measure its backends and the system fill its file
+turning order; ours, over in seconds, run after each of the others, so that their medians meet the same quick and slow
+minutes; a round before the counted ones lets the engine measure its backends and the system fill its file
 cache. ``--quick`` runs all of it on one small crop, to see that it works. The JSON is written after every run: a
 benchmark that is cut short keeps what it has."""
 
@@ -145,16 +146,23 @@ def summarised(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def in_order(everyone: list[Contender], turn: int) -> list[Contender]:
+    """A round: the peers from another one on each time, and after each of them all of ours."""
+    ours = [contender for contender in everyone if contender.kind == OURS]
+    peers = [contender for contender in everyone if contender.kind != OURS]
+    if turn == 0 or not peers:  # not counted; peers choose nothing that a first run would have to find out
+        return ours
+    shift = turn % len(peers)
+    return [one for peer in peers[shift:] + peers[:shift] for one in (peer, *ours)]
+
+
 def measure(bench: Bench, tasks: list[Task]) -> None:
     """All rounds of all images, one round of everything after the other."""
     options = bench.options
     for turn in range(options.rounds + 1):
         for task in tasks:
             everyone = contenders(list(task.packages), options.backends, options.peers)
-            if turn == 0:  # not counted; peers choose nothing that a first run would have to find out
-                everyone = [contender for contender in everyone if contender.kind == OURS]
-            shift = turn % len(everyone)
-            for contender in everyone[shift:] + everyone[:shift]:
+            for contender in in_order(everyone, turn):
                 run = run_one(bench, task, contender, turn)
                 bench.found["runs"].append(run)
                 bench.save()

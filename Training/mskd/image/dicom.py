@@ -89,13 +89,9 @@ def _read_blocks(folder: Path, files: Sequence[str]) -> list[_Block]:
     parts = [files[first:last] for first, last in pairwise(ends)]
     with ThreadPoolExecutor(count) as pool:
         blocks = list(pool.map(lambda part: _read_block(folder, part), parts))
-    first = blocks[0].image
     # ITK takes the first file's kind of number for all; slices of another size, and colours, are refused as a whole.
-    if (
-        first.GetNumberOfComponentsPerPixel() == 1
-        and all(block.image.GetPixelID() == first.GetPixelID() for block in blocks)
-        and all(block.image.GetSize()[:2] == first.GetSize()[:2] for block in blocks)
-    ):
+    kinds = {(block.image.GetPixelID(), block.image.GetSize()[:2]) for block in blocks}
+    if len(kinds) == 1 and blocks[0].image.GetNumberOfComponentsPerPixel() == 1:
         return blocks
     return [_read_block(folder, files)]
 

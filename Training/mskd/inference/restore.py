@@ -174,7 +174,7 @@ class _Slab:
             cells = cells.index_select(dim, axis.lower)
         lower, shares = z.lower.tolist(), z.share.tolist()
         labels = cells.new_empty(len(lower), *cells.shape[1:])
-        percent = self._percent(z, plane) if with_entropy else None
+        percent = self._entropy(z, plane) if with_entropy else None
         source, wins = self.rows.view(*self.shape, -1), self._wins()
         # Target slices between the same two source slices have their borders at the same places.
         for cell, group in groupby(range(len(lower)), key=lower.__getitem__):
@@ -196,7 +196,7 @@ class _Slab:
                         flat.scatter_(0, spot.places, here.maximum(flat.index_select(0, spot.places)))
         return labels, percent
 
-    def _percent(self, z: Axis, plane: Plane) -> Tensor:
+    def _entropy(self, z: Axis, plane: Plane) -> Tensor:
         """Entropy of the logits' voxels in percent, interpolated linearly: final except along borders."""
         source = entropy_percent(self.rows, self.best, self.rows.shape[1]).view(self.shape)
         found = self.winner.new_empty(len(z.lower), len(plane.y.lower), len(plane.x.lower))
