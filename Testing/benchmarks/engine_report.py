@@ -27,8 +27,8 @@ Written by `Testing/benchmarks/engine_report.py` from `Testing/benchmarks/result
 measured: `Testing/benchmarks/engine.py`."""
 HOW = """## What is compared
 
-From an image file to a labels file on the image's own grid, on the processor alone, medians over rounds in turning
-order, each run in a process of its own. Seconds are wall-clock, without the start of the process and, for the others,
+From an image file to a labels file on the image's own grid, on the processor alone, each run in a process of its own.
+The others take turns, once a round, and ours run after each of them; seconds are medians. They are wall-clock, without the start of the process and, for the others,
 the loading of the model; memory is the process's largest resident size, everything included.
 
 - **mskd**: `mskd segment`; `auto` is the engine's own choice of backend.

@@ -171,6 +171,16 @@ def test_the_engines_report_is_read_as_the_others_are(load: Any, tmp_path: Path)
     assert read["told"] == {"backend": "b", "plan": {}}
 
 
+def test_ours_run_after_each_of_the_others(load: Any) -> None:
+    contender, in_order = load("peers.contenders").Contender, load("engine").in_order
+    ours, others = [contender("mskd", "a"), contender("mskd", "b")], [contender("nnunet"), contender("monai", "a")]
+    nnunet, monai = others
+    assert in_order([*others, *ours], 2) == [nnunet, *ours, monai, *ours]
+    assert in_order([*others, *ours], 1) == [monai, *ours, nnunet, *ours]
+    assert in_order([*others, *ours], 0) == ours
+    assert in_order(ours, 1) == ours
+
+
 def test_medians_leave_out_the_first_round_and_keep_failures(load: Any) -> None:
     def run(turn: int, total: float, **more: Any) -> dict[str, Any]:
         about = {"image": "i", "contender": "c", "kind": "k", "student": "", "round": turn, "peak_mb": total}
