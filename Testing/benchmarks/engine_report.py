@@ -28,8 +28,9 @@ measured: `Testing/benchmarks/engine.py`."""
 HOW = """## What is compared
 
 From an image file to a labels file on the image's own grid, on the processor alone, each run in a process of its own.
-The others take turns, once a round, and ours run after each of them; seconds are medians. They are wall-clock, without the start of the process and, for the others,
-the loading of the model; memory is the process's largest resident size, everything included.
+The others take turns, once a round, and ours run after each of them; seconds are medians. They are wall-clock, without
+the start of the process and, for the others, the loading of the model; memory is the process's largest resident size,
+everything included.
 
 - **mskd**: `mskd segment`; `auto` is the engine's own choice of backend.
 - **nnunet**: nnU-Net's default network for its default patch (from its own planner, random weights) in its own

@@ -31,8 +31,8 @@ SLICES = (16, 4, 1)
 
 COMFORTABLE = 1 << 22
 """Voxels that a processor takes at a time, on the finest grid of the network: at full resolution a chest CT of 13
-million takes a tenth longer in six windows than as a whole, and three quarters of the memory; with a stem of stride 2 it
-would take 1.6 times as long."""
+million takes a tenth longer in six windows than as a whole, and three quarters of the memory; with a stem of stride 2
+it would take 1.6 times as long."""
 
 MOST_BATCHED = 8
 COVERED = 0.85
