@@ -23,7 +23,7 @@ from typing import Any
 
 from peers.child import ROOT, environment, last_words, run_child
 from peers.contenders import OURS, PEERS, Contender, Files, Task, command, contenders, read_result
-from peers.machine import machine, usable_cores, versions
+from peers.machine import machine, public, usable_cores, versions
 
 BUNDLED = ROOT / "MSKDSegmentation" / "Resources" / "Models" / "hippocampus-mr"
 CT_SHAPE = (200, 200, 200)
@@ -231,7 +231,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="mskd-benchmark-") as temporary:
         bench = Bench(options, Path(temporary))
         bench.found = {
-            "command": " ".join(["python", "Testing/benchmarks/engine.py", *_public(arguments)]),
+            "command": " ".join(["python", "Testing/benchmarks/engine.py", *public(arguments)]),
             "machine": machine(options.threads),
             "versions": versions(),
             "settings": {name: getattr(options, name) for name in SETTINGS},
@@ -240,11 +240,6 @@ def main(arguments: list[str]) -> None:
         tasks = lay_out(bench)
         measure(bench, tasks)
         compare(bench, tasks)
-
-
-def _public(arguments: list[str]) -> list[str]:
-    """The command as others would type it: paths by their last part alone."""
-    return [Path(argument).name if "/" in argument else argument for argument in arguments]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from peers.machine import machine, usable_cores, versions
+from peers.machine import machine, public, usable_cores, versions
 
 from mskd.files import write_text
 from mskd.image import read_image
@@ -52,7 +52,7 @@ def main() -> None:
         "rounds": options.rounds,
         "machine": machine(usable_cores()),
         "versions": versions(),
-        "command": " ".join(["python", "Testing/benchmarks/reading.py", *map(_last, sys.argv[1:])]),
+        "command": " ".join(["python", "Testing/benchmarks/reading.py", *public(sys.argv[1:])]),
     }
     text = json.dumps(result, indent=1) + "\n"
     print(text, end="")
@@ -147,10 +147,6 @@ def measure(paths: dict[str, Path], rounds: int) -> dict[str, dict[str, float]]:
         name: {reader: round(statistics.median(each), 4) for reader, each in both.items()}
         for name, both in taken.items()
     }
-
-
-def _last(word: str) -> str:
-    return Path(word).name if "/" in word else word
 
 
 if __name__ == "__main__":

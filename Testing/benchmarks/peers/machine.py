@@ -45,6 +45,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def public(words: list[str]) -> list[str]:
+    """A command's words as others would type them: paths by their last part alone."""
+    return [Path(word).name if "/" in word else word for word in words]
+
+
 def _cpuinfo() -> dict[str, str]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
