@@ -39,7 +39,8 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def command(processes: int, *words: object) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    launcher += ["--nproc-per-node", str(processes)]
     return [sys.executable, *(launcher if processes > 1 else []), "-m", "mskd", *map(str, words)]
 
 
