@@ -125,7 +125,7 @@ class Engine:
             region: Where to look, with a little context around it; labels outside are 0.
             on_event: Told the phases ``prepare``, ``windows`` and ``restore``.
             cancelled: Asked once a window.
-            uncertainty: Also say how unsure the network is of each voxel; takes half a second for a chest CT.
+            uncertainty: Also say how unsure the network is of each voxel; takes less than a second for a chest CT.
 
         Raises:
             InputError: channels, or a region, that do not fit. Cancelled: on request. OutOfMemory: after all fallbacks.
