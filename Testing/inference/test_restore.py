@@ -224,3 +224,18 @@ def test_progress_and_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told[-1] == (grid.crop_shape[0], grid.crop_shape[0])
     with pytest.raises(Cancelled):
         restore([logits], grid, on_slab=lambda done, total: None, cancelled=lambda: True)
+
+
+@pytest.mark.usefixtures("bands")
+def test_the_first_of_equal_logits_wins() -> None:
+    grid = grid_for((None, None, None))
+    logits = torch.randint(3, (5, *grid.geometry.shape), generator=torch.Generator().manual_seed(0)).float()
+    np.testing.assert_array_equal(run(logits, grid), on_source(logits.max(0).indices, grid))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_give_labels_that_exist(value: float) -> None:
+    grid = grid_for((1.0, 0.5, 0.7))
+    logits = smooth_logits(grid)
+    logits[:, ::2] = value
+    assert set(np.unique(run(logits, grid, confidence=Confidence(4)))) <= {0, 1, 2, 3}

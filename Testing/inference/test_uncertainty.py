@@ -16,16 +16,17 @@ from mskd.inference.uncertainty import entropy_percent
 
 @pytest.mark.parametrize("classes", [2, 3, 15, 256])
 def test_the_extremes_of_entropy(classes: int) -> None:
-    equal = torch.zeros(1, classes)
-    assert entropy_percent(equal, equal[:, 0], classes).item() == pytest.approx(100)
-    sure = torch.zeros(1, classes)
-    sure[0, 1] = 200.0
-    assert entropy_percent(sure, sure[:, 1], classes).item() == 0
+    equal = torch.zeros(classes, 1)
+    assert entropy_percent(equal, classes).item() == pytest.approx(100)
+    sure = torch.full((classes, 1), -200.0)
+    sure[1] = 0.0
+    assert entropy_percent(sure, classes).item() == 0
 
 
 def test_entropy_among_fewer_classes_than_there_are() -> None:
-    equal = torch.zeros(40_000, 2)
-    assert entropy_percent(equal, equal[:, 0], 4).numpy() == pytest.approx(50, abs=1e-4)
+    equal = torch.zeros(3, 2, 40_000)
+    assert entropy_percent(equal, 4).shape == (3, 40_000)
+    assert entropy_percent(equal, 4).numpy() == pytest.approx(50, abs=1e-4)
 
 
 def test_a_run_says_how_sure_it_is(threshold_package: Callable[..., Any]) -> None:

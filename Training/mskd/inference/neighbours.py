@@ -13,7 +13,7 @@ BAND = 1 << 18
 """Target voxels of a band of rows."""
 
 KEPT = 1 << 21
-"""Target voxels of a plane whose tables, 32 bytes each, are kept from slice to slice."""
+"""Target voxels of a plane whose places, 8 bytes each, are kept from slice to slice."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Axis:
         part = Axis(self.lower[first:last] - start, self.share[first:last], self.between, stop - start)
         return part, start, stop + self.between
 
+    def points(self) -> Tensor:
+        """Where the target voxels lie, from -1 to 1 between the outer faces of the source."""
+        return (self.lower + self.share + 0.5) * (2 / (self.cells + self.between)) - 1
+
     def interpolate(self, plane: Tensor, dim: int) -> Tensor:
         """Values at the target voxels from those of the source voxels along ``dim`` of a plane ``[y, x]``."""
         below = plane.index_select(dim, self.lower)
@@ -75,22 +79,36 @@ def make_axis(source: int, target: int, device: torch.device, extent: float | No
 
 @dataclass(frozen=True)
 class Spots:
-    """Some target voxels of a plane, and what surrounds them.
+    """Some target voxels of a plane, in N parts for as many threads; the last may be there several times.
 
     Args:
-        places: ``[M]``, counted row by row.
-        index: Source voxels around each, ``[M, 2 or 4]``.
-        weights: Of those.
+        places: ``[N * M]``, counted row by row.
+        points: Their x and y in the source plane, from -1 to 1 between its outer faces, ``[N, 1, M, 2]``.
     """
 
     places: Tensor
-    index: Tensor
-    weights: Tensor
+    points: Tensor
 
-    def values(self, plane: Tensor) -> Tensor:
-        """Values ``[M, K]`` interpolated from source values ``[y, x, K]``, float32, contiguous."""
-        # One fused gather and weighted sum: the corners of a voxel are never written out.
-        return F.embedding_bag(self.index, plane.flatten(0, 1), per_sample_weights=self.weights, mode="sum")
+    def values(self, planes: Tensor) -> Tensor:
+        """Values ``[N, s, K, M]`` interpolated linearly from source planes ``[s, K, y, x]``, float32."""
+        channels, parts = planes.flatten(0, 1), len(self.points)
+        # PyTorch gives each thread an image of the batch.
+        batch = channels.expand(parts, -1, -1, -1)
+        values = F.grid_sample(batch, self.points, mode="bilinear", padding_mode="border", align_corners=False)
+        return values.view(parts, *planes.shape[:2], -1)
+
+    def put(self, values: Tensor, planes: Tensor) -> None:
+        """Write values ``[N, 1 or z, M]`` into target planes ``[z, y, x]``."""
+        planes.flatten(1).scatter_(1, *self._rows(values, planes))
+
+    def raise_to(self, values: Tensor, planes: Tensor) -> None:
+        """As :meth:`put`, where they are larger than what is there."""
+        planes.flatten(1).scatter_reduce_(1, *self._rows(values, planes), "amax")
+
+    def _rows(self, values: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Places and values, a row for each plane."""
+        rows = values.transpose(0, 1).flatten(1).expand(len(planes), -1)
+        return self.places.expand_as(rows), rows
 
 
 class Plane:
@@ -99,48 +117,38 @@ class Plane:
     Args:
         y: From target to source rows.
         x: From target to source columns.
-        columns: Source columns.
     """
 
-    def __init__(self, y: Axis, x: Axis, columns: int) -> None:
+    def __init__(self, y: Axis, x: Axis) -> None:
         self.y, self.x = y, x
-        self._columns = columns
         height, width = len(y.lower), len(x.lower)
         rows = max(1, BAND // width)
         self.bands = tuple(slice(first, min(first + rows, height)) for first in range(0, height, rows))
         self._keeps = height * width <= KEPT
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}
+        self._known: dict[int, Tensor] = {}
 
     def interpolate(self, values: Tensor) -> Tensor:
         """A whole target plane of source values ``[y, x]``."""
         return self.x.interpolate(self.y.interpolate(values, 0), 1)
 
-    def spots(self, wanted: Tensor) -> Iterator[Spots]:
-        """Where to interpolate: the target voxels of a mask ``[target y, target x]``, band by band."""
+    def spots(self, wanted: Tensor, most: int) -> Iterator[Spots]:
+        """Where to interpolate: the target voxels of a mask ``[target y, target x]``, about so many at a time."""
+        parts = torch.get_num_threads() if wanted.device.type == "cpu" else 1
         for band in self.bands:
-            places = wanted[band].flatten().nonzero().squeeze(1)
-            if len(places):
-                index, weights = (table.index_select(0, places) for table in self._corners(band))
-                yield Spots(places + band.start * wanted.shape[1], index, weights)
+            chosen = wanted[band].flatten().nonzero().squeeze(1)
+            if not len(chosen):
+                continue
+            chosen = torch.cat([chosen, chosen[-1:].expand(-len(chosen) % parts)])
+            for places in chosen.split(-(-most // parts) * parts):
+                points = self._points(band).index_select(0, places).view(parts, 1, -1, 2)
+                yield Spots(places + band.start * wanted.shape[1], points)
 
-    def _corners(self, band: slice) -> tuple[Tensor, Tensor]:
-        """Where the source voxels around each target voxel lie, and their weights, ``[target, 1, 2 or 4]`` both."""
+    def _points(self, band: slice) -> Tensor:
+        """Where each target voxel lies in the source plane, ``[target, 2]``."""
         if band.start in self._known:
             return self._known[band.start]
-        rows, columns = _corners(self.y, band) * self._columns, _corners(self.x, slice(None))
-        index = rows[:, None, :, None] + columns[None, :, None, :]
-        weights = _weights(self.y, band)[:, None, :, None] * _weights(self.x, slice(None))[None, :, None, :]
-        made = index.int().flatten(2).flatten(0, 1), weights.flatten(2).flatten(0, 1)
+        y, x = self.y.points()[band], self.x.points()
+        made = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=2).flatten(0, 1)
         if self._keeps:
             self._known[band.start] = made
         return made
-
-
-def _corners(axis: Axis, part: slice) -> Tensor:
-    """Source voxels ``[target, 1 or 2]`` around each target voxel."""
-    return axis.lower[part, None] + torch.arange(1 + axis.between, device=axis.lower.device)
-
-
-def _weights(axis: Axis, part: slice) -> Tensor:
-    upper = axis.share[part, None]
-    return torch.cat([1 - upper, upper], dim=1) if axis.between else torch.ones_like(upper)

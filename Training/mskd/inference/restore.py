@@ -21,10 +21,13 @@ from mskd.inference.uncertainty import Confidence, entropy_percent
 from mskd.inference.windows import Shape, divided
 
 SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
-"""Logits of a slab, as float32 rows."""
+"""Logits of a slab, in float32."""
 
 SLAB_VOXELS = {"cpu": 4 << 20, "cuda": 64 << 20}
 """Target voxels of a slab."""
+
+SPOT_VALUES = {"cpu": 1 << 20, "cuda": 1 << 26}
+"""Logits that are interpolated along borders at a time: few enough for a processor's cache."""
 
 MIXED = 255
 """In a map of cells: not one label. A label with this value is treated as such a cell, which costs time only."""
@@ -74,9 +77,7 @@ def restore(
     for portion in _portions(slabs, grid, step):
         if cancelled():
             raise Cancelled("The segmentation was cancelled; nothing was written.")
-        slab = _Slab(portion.logits)
-        if confidence is not None:
-            slab.tell(confidence, portion.fresh)
+        slab = _Slab(portion.logits, portion.fresh, confidence)
         found, percent = slab.restore(portion.z, portion.plane, entropy is not None)
         target[portion.rows] = found.cpu().numpy()
         if unsure is not None and percent is not None:
@@ -138,7 +139,7 @@ def _axes(shape: Shape, grid: Grid, step: Shape, device: torch.device) -> tuple[
     """From target to source voxels: between slices, and within one."""
     sides = zip(shape, grid.crop_shape, grid.geometry.shape, step, strict=True)
     z, y, x = (make_axis(source, target, device, full / one) for source, target, full, one in sides)
-    return z, Plane(y, x, shape[2])
+    return z, Plane(y, x)
 
 
 def _slab_rows(source: Shape, logits: Tensor, target: Shape) -> int:
@@ -149,70 +150,82 @@ def _slab_rows(source: Shape, logits: Tensor, target: Shape) -> int:
 
 
 class _Slab:
-    """Some slices of the logits as rows, one a voxel, and the class that wins in each.
+    """Some slices of the logits, and the class that wins in each voxel.
 
     Args:
         logits: ``[K, z, y, x]``.
+        fresh: The first slice that ``confidence`` was not told of.
+        confidence: Told of the others.
     """
 
-    def __init__(self, logits: Tensor) -> None:
-        self.shape = (logits.shape[1], logits.shape[2], logits.shape[3])
-        # A view where memory is channels-last already.
-        self.rows = logits.movedim(0, -1).reshape(-1, logits.shape[0]).float()
-        self.best, place = self.rows.max(dim=1)
-        self.winner = place.to(torch.uint8)
-
-    def tell(self, confidence: Confidence, first: int) -> None:
-        """Count the voxels from slice ``first`` on."""
-        start = first * self.shape[1] * self.shape[2]
-        confidence.add(self.rows[start:], self.best[start:], self.winner[start:])
+    def __init__(self, logits: Tensor, fresh: int, confidence: Confidence | None) -> None:
+        # The voxels of a class lie side by side, so that whole vectors of them are worked on at once.
+        self.logits = logits.float() if logits.stride(3) == 1 else logits.contiguous().float()
+        self.winner = torch.empty(logits.shape[1:], dtype=torch.uint8, device=logits.device)
+        # Whether a label wins somewhere in a slice.
+        self.wins = torch.empty(logits.shape[1], len(logits), dtype=torch.bool, device=logits.device)
+        names = torch.arange(len(logits), device=logits.device)
+        for z, winner in enumerate(self.winner.flatten(1)):
+            below = self._below(z)
+            winner.copy_(_winner(below, names))
+            self.wins[z] = winner.bincount(minlength=len(names)) > 0
+            if confidence is not None and z >= fresh:
+                confidence.add(below, winner)
 
     def restore(self, z: Axis, plane: Plane, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
         """Labels of the target slices of ``z``, and entropy where it is wanted."""
-        cells = _cells(self.winner.view(self.shape), (z, plane.y, plane.x))
+        cells = _cells(self.winner, (z, plane.y, plane.x))
         for dim, axis in ((2, plane.x), (1, plane.y)):
             cells = cells.index_select(dim, axis.lower)
-        lower, shares = z.lower.tolist(), z.share.tolist()
+        lower, classes = z.lower.tolist(), len(self.logits)
         labels = cells.new_empty(len(lower), *cells.shape[1:])
         percent = self._entropy(z, plane) if with_entropy else None
-        source, wins = self.rows.view(*self.shape, -1), self._wins()
         # Target slices between the same two source slices have their borders at the same places.
         for cell, group in groupby(range(len(lower)), key=lower.__getitem__):
-            rows = list(group)
-            labels[rows[0] : rows[-1] + 1] = cells[cell]
-            around = slice(cell, cell + 1 + z.between)
-            present = wins[around].any(dim=0).nonzero().squeeze(1)
-            if len(present) == 1:
+            members = list(group)
+            rows, around = slice(members[0], members[-1] + 1), slice(cell, cell + 1 + z.between)
+            labels[rows] = cells[cell]
+            names = self.wins[around].any(dim=0).nonzero().squeeze(1)
+            if len(names) == 1:
                 continue
-            names, slices = present.to(torch.uint8), source[around].index_select(3, present)
-            for spot in plane.spots(cells[cell] == MIXED):
-                for row in rows:
-                    logits = spot.values(_between(slices, shares[row]))
-                    best, place = logits.max(dim=1)
-                    labels[row].view(-1).scatter_(0, spot.places, names.index_select(0, place))
-                    if percent is not None:
-                        here = entropy_percent(logits, best, len(wins[0])).round_().to(torch.uint8)
-                        flat = percent[row].view(-1)
-                        flat.scatter_(0, spot.places, here.maximum(flat.index_select(0, spot.places)))
+            source = torch.stack([self.logits[name, around] for name in names.tolist()], dim=1)
+            most = _limit(SPOT_VALUES, source.device) // (len(names) * (len(source) + len(members)))
+            for spots in plane.spots(cells[cell] == MIXED, max(1, most)):
+                below = _between(spots.values(source), z.share[rows, None, None])
+                below -= below.amax(dim=-2, keepdim=True)
+                spots.put(_winner(below, names), labels[rows])
+                if percent is not None:
+                    spots.raise_to(entropy_percent(below, classes).round_().to(torch.uint8), percent[rows])
         return labels, percent
+
+    def _below(self, z: int) -> Tensor:
+        """Logits ``[K, y * x]`` of a slice less the largest of each voxel."""
+        logits = self.logits[:, z].flatten(1)
+        return logits - logits.amax(dim=0)
 
     def _entropy(self, z: Axis, plane: Plane) -> Tensor:
         """Entropy of the logits' voxels in percent, interpolated linearly: final except along borders."""
-        source = entropy_percent(self.rows, self.best, self.rows.shape[1]).view(self.shape)
+        slices = [entropy_percent(self._below(index), len(self.logits)) for index in range(len(self.winner))]
+        source = torch.stack(slices).view(self.winner.shape)
         found = self.winner.new_empty(len(z.lower), len(plane.y.lower), len(plane.x.lower))
         for row, (cell, share) in enumerate(zip(z.lower.tolist(), z.share.tolist(), strict=True)):
-            found[row] = plane.interpolate(_between(source[cell : cell + 1 + z.between], share)).round_()
+            found[row] = plane.interpolate(_between(source[cell : cell + 1 + z.between], share)[0]).round_()
         return found
 
-    def _wins(self) -> Tensor:
-        """Whether a label wins somewhere in a slice, ``[z, K]``."""
-        winner = self.winner.view(self.shape[0], -1)
-        return torch.stack([(winner == label).any(dim=1) for label in range(self.rows.shape[1])], dim=1)
+
+def _winner(below: Tensor, names: Tensor) -> Tensor:
+    """Of K ascending ``names`` that of the largest, which is 0 of ``[..., K, M]`` while the others are less; uint8.
+
+    The first where several are 0, as ``torch.max`` finds it with its indices in several times as long.
+    """
+    lost = below.view(torch.int32) >> 31  # the sign in every bit: -1, or 0
+    return (255 - (lost | (255 - names.int())[:, None]).amax(dim=-2)).to(torch.uint8)
 
 
-def _between(slices: Tensor, share: float) -> Tensor:
-    """One slice of one or two, the second with this share."""
-    return slices[0] if len(slices) == 1 else torch.lerp(slices[0], slices[1], share)
+def _between(slices: Tensor, share: Tensor | float) -> Tensor:
+    """Between the slices of ``[..., 1 or 2, *, *]``, the second of which has this share; one counts alone."""
+    lower, upper = slices[..., :1, :, :], slices[..., 1:, :, :]
+    return torch.lerp(lower, upper, share) if upper.shape[-3] else lower
 
 
 def _cells(winner: Tensor, axes: tuple[Axis, Axis, Axis]) -> Tensor:

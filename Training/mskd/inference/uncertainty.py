@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import log, prod
 
 import torch
 from torch import Tensor
@@ -11,25 +11,24 @@ CHUNK = 1 << 14
 """Voxels at a time on a processor: their numbers stay in its cache."""
 
 
-def entropy_percent(logits: Tensor, best: Tensor, classes: int) -> Tensor:
-    """Entropy of the softmax of ``[M, K]`` logits in percent of the largest possible; float32 ``[M]``.
+def entropy_percent(below: Tensor, classes: int) -> Tensor:
+    """Entropy of the softmax of logits in percent of the largest possible; float32 ``[..., M]``.
 
     With d the logits less their largest, and s the sum of exp(d), it is log(s) - sum(d exp(d)) / s. torch's own softmax
     over so few classes takes several times as long.
 
     Args:
-        best: The largest logit of each row, ``[M]``.
-        classes: Those among which all are equally probable at 100 %, where ``logits`` are of some of them alone.
+        below: Logits less the largest of each voxel, ``[..., K, M]``.
+        classes: Those among which all are equally probable at 100 %, where ``below`` has some of them alone.
     """
-    percent = torch.empty_like(best)
     scale = 100 / log(max(2, classes))
-    chunk = CHUNK if best.device.type == "cpu" else max(1, len(best))
-    for rows, top, found in zip(logits.split(chunk), best.split(chunk), percent.split(chunk), strict=True):
-        below = rows - top[:, None]
-        parts = below.exp()
-        total = parts.sum(dim=1)
-        torch.sub(total.log(), parts.mul_(below).sum(dim=1).div_(total), out=found).mul_(scale)
-    return percent
+    chunk = max(1, CHUNK // prod(below.shape[:-2])) if below.device.type == "cpu" else below.shape[-1]
+    found = []
+    for part in below.split(chunk, dim=-1):
+        shares = part.exp()
+        total = shares.sum(dim=-2)
+        found.append(total.log().sub_(shares.mul_(part).sum(dim=-2).div_(total)).mul_(scale))
+    return torch.cat(found, dim=-1)
 
 
 class Confidence:
@@ -43,20 +42,17 @@ class Confidence:
         self._sums = torch.zeros(classes, dtype=torch.float64)
         self._counts = torch.zeros(classes, dtype=torch.float64)
 
-    def add(self, rows: Tensor, best: Tensor, winner: Tensor) -> None:
-        """Count the rows where a label wins.
+    def add(self, below: Tensor, winner: Tensor) -> None:
+        """Count the voxels where a label wins.
 
         Args:
-            rows: Logits ``[M, K]``.
-            best: The largest of each row, ``[M]``.
-            winner: Its class, uint8 ``[M]``.
+            below: Logits less the largest of each voxel, ``[K, M]``; spoilt.
+            winner: The class of the largest, uint8 ``[M]``.
         """
-        inside = winner.nonzero()[:, 0]
-        own = winner[inside].long()
         # Of the winner, exp(0) is left over the sum.
-        probability = 1 / (rows[inside] - best[inside, None]).exp_().sum(dim=1, dtype=torch.float64)
-        for total, values in ((self._sums, probability), (self._counts, torch.ones_like(probability))):
-            total += torch.zeros_like(total, device=rows.device).index_add_(0, own, values).cpu()
+        probability = below.exp_().sum(dim=0).reciprocal_()
+        self._sums += winner.bincount(probability.double(), len(self._sums)).cpu()
+        self._counts += winner.bincount(minlength=len(self._counts)).cpu()
 
     def mean(self, label: int) -> float | None:
         """0 to 1; None where the label wins nowhere."""
