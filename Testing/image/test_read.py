@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from image_files import DIRECTION, random_image, refused, write, write_series
 
 from mskd.errors import InputError
-from mskd.image import read_image, read_labels
+from mskd.image import read_geometry, read_image, read_labels
 
 NRRD = (
     b"NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
@@ -35,6 +35,20 @@ def test_formats_come_in_on_their_own_grid(tmp_path: Path, suffix: str) -> None:
     assert read.geometry.spacing == pytest.approx((3.0, 2.0, 1.0))
     assert read.geometry.origin == pytest.approx((-5.0, 6.0, 7.0))
     assert read.geometry.direction == pytest.approx(DIRECTION, abs=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_the_grid_is_read_from_the_header(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"a{suffix}", random_image())
+    assert read_geometry(path) == read_image(path).geometry
+
+
+def test_where_the_header_does_not_tell_the_grid(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", "1.2.9", [0.0, 3.0])
+    (tmp_path / "text.nii.gz").write_text("no image")
+    (tmp_path / "flat.mha").write_bytes(META)
+    for name in ("ct", "text.nii.gz", "flat.mha", "absent.nrrd"):
+        assert read_geometry(tmp_path / name) is None
 
 
 def test_two_dimensional_image_is_one_slice(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def _segment_image(
     cancelled: CancelCheck,
 ) -> None:
     from mskd.batch import Case, segment_image
+    from mskd.image import read_geometry
     from mskd.image.write import check_output, check_volume
 
     if place.processes > 1 or place.scheduler:
@@ -114,7 +115,7 @@ def _segment_image(
             raise SettingsError(f"--uncertainty {uncertainty}: this is the input or the output too; name another file.")
     engine = task.build_engine()
     if task.region is None:
-        engine.warm_up()
+        engine.warm_up(read_geometry(inputs[0]))
     case = Case("", tuple(inputs), task.folder)
     with progress_listener() as listen:
         written = segment_image(

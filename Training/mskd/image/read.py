@@ -53,6 +53,23 @@ def read_image(path: str | Path | Sequence[str | Path]) -> Image:
     return Image(np.concatenate([array for array, _ in channels]), channels[0][1])
 
 
+def read_geometry(path: str | Path) -> Geometry | None:
+    """The grid of an image, from the header of its file alone.
+
+    Returns:
+        None where that takes the image: a DICOM folder, or a file that :func:`read_image` will refuse.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    if not Path(path).is_file():
+        return None
+    try:
+        _spatial_axes_and_channels(Path(path), reader)
+        return _geometry(Path(path), reader, reader.GetSize())
+    except (InputError, RuntimeError):
+        return None
+
+
 def read_labels(path: str | Path, values: Mapping[int, int] | None = None) -> LabelMap:
     """Read a label map: integers on a 2D or 3D grid, of any numeric type in the file.
 

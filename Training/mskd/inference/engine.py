@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf, prod
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 
 from mskd.errors import InputError, OutOfMemory
 from mskd.events import CancelCheck, Listener, never, silent
-from mskd.image.geometry import Image, LabelMap
+from mskd.image.geometry import Geometry, Image, LabelMap
 from mskd.inference.body import air_level, body_box, normalized_air
 from mskd.inference.environment import choose_device
 from mskd.inference.familiar import warnings
 from mskd.inference.grid import Grid, make_grid, narrowed
 from mskd.inference.memory import free_bytes, held_bytes, is_out_of_memory
+from mskd.inference.pages import PagesAhead
 from mskd.inference.plan import COMFORTABLE, Planner
 from mskd.inference.postprocess import fill_holes, keep_largest
 from mskd.inference.preprocess import prepare_tensor
@@ -104,10 +106,21 @@ class Engine:
         self._planner = Planner(self.manifest, check_network(self.manifest, source=str(package.path)))
         self._runners = Runners(package, backend, precision)
         self._runners.check(self.device)
+        self._ahead: PagesAhead | None = None
 
-    def warm_up(self) -> None:
-        """Load what ran the last large image of this model fastest, in a thread: call it before reading another one."""
+    def warm_up(self, geometry: Geometry | None = None) -> None:
+        """Make ready, in threads, what the next run will need: call it before reading the image.
+
+        That is what ran the last large image of this model fastest, and with the image's ``geometry`` its memory too,
+        on a processor without a limit on it.
+        """
         self._runners.expect(self.device)
+        if geometry is None or self.device.type != "cpu" or self._memory is not None:
+            return
+        with suppress(InputError):  # which the run will tell of
+            grid = make_grid(geometry, self.manifest, None, self._planner.largest_view)
+            found = self._planner.cheapest(grid.geometry.shape, self._budget(self.device), comfortable=COMFORTABLE)
+            self._ahead = PagesAhead(found.bytes) if found is not None else None
 
     def run(
         self,
@@ -136,6 +149,8 @@ class Engine:
                 f"The image has {image.array.shape[0]} channels and the model '{self.manifest.name}' takes "
                 f"{len(self.manifest.channels)} ({names}); give one file for each."
             )
+        if self._ahead is not None:
+            self._ahead.stop()
         timer = Timer(on_event, self.device)
         with timer.phase("prepare"):
             grid = self._grid(image, region)

@@ -31,6 +31,8 @@ QUOTAS = (
 FEWEST_THREADS = 2
 """With a single one, PyTorch computes 1x1 convolutions in another way, and a separable network takes twice as long."""
 
+_keeps = False
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -51,6 +53,7 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether freed blocks are kept; False where the C library is not glibc.
     """
+    global _keeps
     if platform.libc_ver()[0] != "glibc":
         return False
     if "NUMPY_MADVISE_HUGEPAGE" not in os.environ:
@@ -59,9 +62,15 @@ def keep_freed_memory() -> bool:
             import_module(f"{numpy_core}.multiarray")._set_madvise_hugepage(False)
     try:
         library = ctypes.CDLL(None)
-        return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, -1))
+        _keeps = bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, -1))
     except (OSError, AttributeError):
         return False
+    return _keeps
+
+
+def keeps_freed_memory() -> bool:
+    """Whether :func:`keep_freed_memory` was called in this process, and could do it."""
+    return _keeps
 
 
 def give_back_memory() -> None:
