@@ -15,7 +15,8 @@ import pytest
 import SimpleITK as sitk
 
 from mskd.cli import main
-from mskd.image import read_labels
+from mskd.image import read_image, read_labels
+from mskd.inference import Engine
 
 THRESHOLDS = (10.5, 20.5)
 
@@ -63,6 +64,18 @@ def test_one_image(tmp_path: Path, model: str, suffix: str, capsys: pytest.Captu
     assert {"versions", "device", "peak_memory_mb", "plan"} <= set(told)
     assert "above 1: " in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"in.nii.gz", output.name, "report.json"}
+
+
+@pytest.mark.parametrize("region", [False, True])
+def test_the_engine_hears_of_the_image_before_it_is_read(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, region: bool
+) -> None:
+    write_image(tmp_path / "in.nii.gz")
+    told: list[Any] = []
+    monkeypatch.setattr(Engine, "warm_up", lambda engine, geometry: told.append(geometry))
+    more = ["--roi", "-6,-2,-14,-4,5,13"] if region else []
+    run(tmp_path / "in.nii.gz", "--model", model, "--output", tmp_path / "out.nrrd", *more)
+    assert told == ([] if region else [read_image(tmp_path / "in.nii.gz").geometry])
 
 
 def test_region(tmp_path: Path, model: str) -> None:

@@ -57,6 +57,27 @@ def test_pages_are_there_for_what_is_allocated_next(root: Path, keep: bool) -> N
     assert little_touched == "True" or not keep
 
 
+UNTOUCHED = (
+    "import torch\n"
+    "from mskd.inference import pages\n"
+    "from mskd.inference.environment import keep_freed_memory\n"
+    "from mskd.inference.memory import free_bytes, reusable_bytes\n"
+    "keep_freed_memory(); pages._fetch = lambda block, enough: None\n"
+    "free, reusable = free_bytes(torch.device('cpu')), reusable_bytes()\n"
+    "pages.PagesAhead(2_000_000_000).stop()\n"
+    "print(free_bytes(torch.device('cpu')) - free < 500e6, reusable_bytes() - reusable < 500e6)\n"
+)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a glibc setting")
+def test_what_was_not_fetched_is_not_counted_twice(root: Path) -> None:
+    """Freed, it is the allocator's to give, and still the system's."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNTOUCHED], stdout=subprocess.PIPE, check=True, encoding="utf-8", cwd=root / "Training"
+    )
+    assert done.stdout.split() == ["True", "True"]
+
+
 @pytest.mark.parametrize(("answers", "calls"), [([0] * 9, 4), ([0, -1], 2)], ids=["all of it", "an old system"])
 def test_every_page_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, answers: list[int], calls: int) -> None:
     asked: list[tuple[int, int]] = []
@@ -115,9 +136,13 @@ def test_as_much_is_fetched_as_the_plan_needs(threshold_package: Callable[..., A
     ready = Engine(threshold_package(THRESHOLDS), "cpu")
     ready.warm_up(image.geometry)
     assert not recorded.stopped
+    ready.warm_up(image.geometry)
+    assert recorded.stopped == recorded.sizes[:1]
     np.testing.assert_array_equal(ready.run(image).labels.array, truth)
     assert recorded.stopped == recorded.sizes
-    assert recorded.sizes == [ready._planner.cheapest(image.geometry.shape).bytes]
+    assert recorded.sizes == 2 * [ready._planner.cheapest(image.geometry.shape).bytes]
+    ready.run(image)
+    assert recorded.stopped == recorded.sizes
 
 
 @pytest.mark.parametrize("memory", [None, 10**12])
@@ -127,3 +152,19 @@ def test_nothing_is_fetched_blindly_or_within_a_limit(
     ready = Engine(threshold_package(THRESHOLDS), "cpu", memory=memory)
     ready.warm_up(Geometry((9, 20, 21)) if memory else None)
     assert not recorded.sizes
+
+
+def test_nothing_is_fetched_of_memory_that_is_scarce(
+    threshold_package: Callable[..., Any], recorded: type[Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image has to find room beside it."""
+    ready = Engine(threshold_package(THRESHOLDS), "cpu")
+    whole = Geometry((48, 48, 48))
+    need = ready._planner.cheapest(whole.shape).bytes
+    monkeypatch.setattr(engine, "free_bytes", lambda device: int(1.5 * need))
+    ready.warm_up(whole)
+    fetched = recorded.sizes.copy()
+    assert all(size < need for size in fetched)
+    monkeypatch.setattr(engine, "address_space_is_limited", lambda: True)
+    ready.warm_up(whole)
+    assert recorded.sizes == fetched

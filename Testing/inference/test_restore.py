@@ -22,11 +22,14 @@ from mskd.spec import Normalization
 TURNED = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
-@pytest.fixture(params=[1, 40, 1 << 18])
+@pytest.fixture(params=[(1, 1, 1), (40, 1 << 18, 50), (1 << 18, 50, 3)], ids=str)
 def bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row, some rows or a whole plane at a time; with tables that are made anew, and kept."""
-    monkeypatch.setattr(neighbours, "BAND", request.param)
-    monkeypatch.setattr(neighbours, "KEPT", request.param)
+    """A row, some rows or a whole plane at a time, in few or many parts; with tables that are made anew, and kept."""
+    band, values, threads = request.param
+    monkeypatch.setattr(neighbours, "BAND", band)
+    monkeypatch.setattr(neighbours, "KEPT", band)
+    monkeypatch.setitem(module.SPOT_VALUES, "cpu", values)
+    monkeypatch.setattr(neighbours.torch, "get_num_threads", lambda: threads)
 
 
 def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) -> object:
@@ -115,12 +118,12 @@ def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.Monke
     logits = smooth_logits(grid)
     interpolated = []
 
-    def counting(self: Spots, plane: torch.Tensor) -> torch.Tensor:
-        interpolated.append(len(self.places))
-        return values(self, plane)
+    def counting(self: Spots, values: torch.Tensor, planes: torch.Tensor) -> None:
+        interpolated.append(len(planes) * len(self.places))
+        put(self, values, planes)
 
-    values = Spots.values
-    monkeypatch.setattr(Spots, "values", counting)
+    put = Spots.put
+    monkeypatch.setattr(Spots, "put", counting)
     labels = run(logits, grid)
     expected = on_source(plain(logits, grid).argmax(0), grid)
     assert (labels == expected).mean() > 0.9999
@@ -226,11 +229,35 @@ def test_progress_and_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
         restore([logits], grid, on_slab=lambda done, total: None, cancelled=lambda: True)
 
 
-@pytest.mark.usefixtures("bands")
 def test_the_first_of_equal_logits_wins() -> None:
     grid = grid_for((None, None, None))
     logits = torch.randint(3, (5, *grid.geometry.shape), generator=torch.Generator().manual_seed(0)).float()
     np.testing.assert_array_equal(run(logits, grid), on_source(logits.max(0).indices, grid))
+
+
+@pytest.mark.usefixtures("bands")
+def test_the_first_of_equal_logits_wins_along_borders() -> None:
+    """Twins that are alike everywhere, but in one voxel far off each, where the second of them wins."""
+    grid = grid_for((1.0, 0.5, 0.7))
+    logits = smooth_logits(grid)
+    logits[:2], logits[2:] = logits[1], logits[3]
+    logits[1, 0, 0, 0] = logits[3, 0, 0, -1] = 100.0
+    labels = grid.view(run(logits, grid))
+    assert set(np.unique(labels[8:])) == {0, 2}
+    assert {1, 3} <= set(np.unique(labels[:4]))
+
+
+@pytest.mark.usefixtures("bands")
+def test_one_slice_for_many() -> None:
+    grid = make_grid(
+        Geometry((9, 20, 24), (0.5, 1.0, 1.0)),
+        SimpleNamespace(spacing=(50.0, 2.0, 2.0), orientation="LPS", normalization=Normalization(name="none")),
+    )
+    assert grid.geometry.shape[0] == 1
+    logits = smooth_logits(grid)
+    labels = run(logits, grid)
+    assert (labels == plain(logits, grid).argmax(0).numpy()).mean() > 0.9999
+    assert len(np.unique(labels)) > 2
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

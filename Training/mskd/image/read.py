@@ -54,10 +54,10 @@ def read_image(path: str | Path | Sequence[str | Path]) -> Image:
 
 
 def read_geometry(path: str | Path) -> Geometry | None:
-    """The grid of an image, from the header of its file alone.
+    """The grid of an image, from the header of its file alone; its voxels are not looked at.
 
     Returns:
-        None where that takes the image: a DICOM folder, or a file that :func:`read_image` will refuse.
+        None for a DICOM folder, and where the header is of no use.
     """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

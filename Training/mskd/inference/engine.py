@@ -21,7 +21,7 @@ from mskd.inference.body import air_level, body_box, normalized_air
 from mskd.inference.environment import choose_device
 from mskd.inference.familiar import warnings
 from mskd.inference.grid import Grid, make_grid, narrowed
-from mskd.inference.memory import free_bytes, held_bytes, is_out_of_memory
+from mskd.inference.memory import address_space_is_limited, free_bytes, held_bytes, is_out_of_memory
 from mskd.inference.pages import PagesAhead
 from mskd.inference.plan import COMFORTABLE, Planner
 from mskd.inference.postprocess import fill_holes, keep_largest
@@ -111,16 +111,28 @@ class Engine:
     def warm_up(self, geometry: Geometry | None = None) -> None:
         """Make ready, in threads, what the next run will need: call it before reading the image.
 
-        That is what ran the last large image of this model fastest, and with the image's ``geometry`` its memory too,
-        on a processor without a limit on it.
+        That is what ran the last large image of this model fastest, and with the image's ``geometry`` its memory too:
+        on a processor without a limit on it, and at most half of what is free.
         """
         self._runners.expect(self.device)
-        if geometry is None or self.device.type != "cpu" or self._memory is not None:
+        self._take_ahead()
+        if geometry is None or self.device.type != "cpu" or self._memory is not None or address_space_is_limited():
             return
         with suppress(InputError):  # which the run will tell of
             grid = make_grid(geometry, self.manifest, None, self._planner.largest_view)
-            found = self._planner.cheapest(grid.geometry.shape, self._budget(self.device), comfortable=COMFORTABLE)
+            found = self._planner.cheapest(
+                grid.geometry.shape,
+                self._budget(self.device) / 2,
+                halved=self._runners.precision in HALVES.values(),
+                comfortable=COMFORTABLE,
+            )
             self._ahead = PagesAhead(found.bytes) if found is not None else None
+
+    def _take_ahead(self) -> None:
+        """What was fetched so far is there for others."""
+        if self._ahead is not None:
+            self._ahead.stop()
+        self._ahead = None
 
     def run(
         self,
@@ -149,8 +161,7 @@ class Engine:
                 f"The image has {image.array.shape[0]} channels and the model '{self.manifest.name}' takes "
                 f"{len(self.manifest.channels)} ({names}); give one file for each."
             )
-        if self._ahead is not None:
-            self._ahead.stop()
+        self._take_ahead()
         timer = Timer(on_event, self.device)
         with timer.phase("prepare"):
             grid = self._grid(image, region)

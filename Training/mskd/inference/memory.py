@@ -110,13 +110,27 @@ class _MallInfo(ctypes.Structure):
 
 
 def reusable_bytes() -> int:
-    """Freed memory that this process kept (see ``keep_freed_memory``): it counts as used, and is there all the same."""
+    """Freed memory that this process kept (see ``keep_freed_memory``): it counts as used, and is there all the same.
+
+    What was freed without ever having been touched is the system's still, and does not count.
+    """
     try:
         report = ctypes.CDLL(None).mallinfo2
     except (OSError, AttributeError, TypeError):  # not glibc 2.33 or later
         return 0
     report.restype = _MallInfo
-    return int(report().fordblks)
+    heap = report()
+    return max(0, min(heap.fordblks, (_resident_heap() or heap.arena) - heap.uordblks))
+
+
+def _resident_heap() -> int | None:
+    """Memory of this process that no file stands behind; None where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    told = re.search(r"^RssAnon:\s*(\d+) kB", status, flags=re.MULTILINE)
+    return 1024 * int(told[1]) if told is not None else None
 
 
 def held_bytes(device: torch.device) -> int:
@@ -128,6 +142,15 @@ def held_bytes(device: torch.device) -> int:
     except OSError:
         return 0
     return max(0, pages * os.sysconf("SC_PAGE_SIZE") - reusable_bytes())
+
+
+def address_space_is_limited() -> bool:
+    """Whether memory counts before it is used, as under ``ulimit -v``."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

@@ -92,7 +92,7 @@ class Spots:
     def values(self, planes: Tensor) -> Tensor:
         """Values ``[N, s, K, M]`` interpolated linearly from source planes ``[s, K, y, x]``, float32."""
         channels, parts = planes.flatten(0, 1), len(self.points)
-        # PyTorch gives each thread an image of the batch.
+        # PyTorch divides a batch among its threads, not an image.
         batch = channels.expand(parts, -1, -1, -1)
         values = F.grid_sample(batch, self.points, mode="bilinear", padding_mode="border", align_corners=False)
         return values.view(parts, *planes.shape[:2], -1)
@@ -132,16 +132,16 @@ class Plane:
         return self.x.interpolate(self.y.interpolate(values, 0), 1)
 
     def spots(self, wanted: Tensor, most: int) -> Iterator[Spots]:
-        """Where to interpolate: the target voxels of a mask ``[target y, target x]``, about so many at a time."""
+        """Where to interpolate: the target voxels of a mask ``[target y, target x]``, at most so many for a thread."""
         parts = torch.get_num_threads() if wanted.device.type == "cpu" else 1
         for band in self.bands:
             chosen = wanted[band].flatten().nonzero().squeeze(1)
             if not len(chosen):
                 continue
-            chosen = torch.cat([chosen, chosen[-1:].expand(-len(chosen) % parts)])
-            for places in chosen.split(-(-most // parts) * parts):
-                points = self._points(band).index_select(0, places).view(parts, 1, -1, 2)
-                yield Spots(places + band.start * wanted.shape[1], points)
+            chosen, points = torch.cat([chosen, chosen[-1:].expand(-len(chosen) % parts)]), self._points(band)
+            for places in chosen.split(most * parts):
+                part = points.index_select(0, places).view(parts, 1, -1, 2)
+                yield Spots(places + band.start * wanted.shape[1], part)
 
     def _points(self, band: slice) -> Tensor:
         """Where each target voxel lies in the source plane, ``[target, 2]``."""

@@ -24,7 +24,7 @@ class PagesAhead:
 
     That is worth a tenth of the time from file to labels of a first run: a system hands out zeroed pages one at a time
     as they are touched, while the network waits; a processor that waits for a file can fetch them as well. It needs an
-    allocator that keeps what was freed (see ``keep_freed_memory``) and Linux 5.14; elsewhere nothing happens.
+    allocator that keeps what was freed (see ``keep_freed_memory``) and Linux 5.14; elsewhere nothing is fetched.
 
     Args:
         size: Bytes at most; as many as there was time for until :meth:`stop`.
@@ -35,11 +35,12 @@ class PagesAhead:
         self._thread: threading.Thread | None = None
         if not keeps_freed_memory():
             return
-        with suppress(MemoryError):
-            block = np.empty(size, dtype=np.uint8)
+        with suppress(MemoryError, RuntimeError):  # no such memory, no more threads: a run can do without
             # The thread alone holds the block, which is free for others as soon as it ends.
-            self._thread = threading.Thread(target=_fetch, args=(block, self._enough), daemon=True)
-            self._thread.start()
+            block = np.empty(size, dtype=np.uint8)
+            thread = threading.Thread(target=_fetch, args=(block, self._enough), daemon=True)
+            thread.start()
+            self._thread = thread
 
     def stop(self) -> None:
         """From now on the memory is there for others."""

@@ -26,11 +26,11 @@ SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 SLAB_VOXELS = {"cpu": 4 << 20, "cuda": 64 << 20}
 """Target voxels of a slab."""
 
-SPOT_VALUES = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""Logits that are interpolated along borders at a time: few enough for a processor's cache."""
+SPOT_VALUES = {"cpu": 1 << 19, "cuda": 1 << 26}
+"""Logits that a thread interpolates along borders at a time: few enough for a processor's caches."""
 
 MIXED = 255
-"""In a map of cells: not one label. A label with this value is treated as such a cell, which costs time only."""
+"""In a map of cells: not one label. A label with this value is treated as such a cell, which costs time."""
 
 
 @torch.inference_mode()
@@ -162,15 +162,19 @@ class _Slab:
         # The voxels of a class lie side by side, so that whole vectors of them are worked on at once.
         self.logits = logits.float() if logits.stride(3) == 1 else logits.contiguous().float()
         self.winner = torch.empty(logits.shape[1:], dtype=torch.uint8, device=logits.device)
-        # Whether a label wins somewhere in a slice.
-        self.wins = torch.empty(logits.shape[1], len(logits), dtype=torch.bool, device=logits.device)
-        names = torch.arange(len(logits), device=logits.device)
-        for z, winner in enumerate(self.winner.flatten(1)):
+        names, slices = torch.arange(len(logits), device=logits.device), self.winner.flatten(1)
+        probability = torch.empty_like(slices, dtype=torch.float32)
+        for z, winner in enumerate(slices):
             below = self._below(z)
             winner.copy_(_winner(below, names))
-            self.wins[z] = winner.bincount(minlength=len(names)) > 0
             if confidence is not None and z >= fresh:
-                confidence.add(below, winner)
+                # Of the winner, exp(0) is left over the sum.
+                torch.reciprocal(below.exp_().sum(dim=0), out=probability[z])
+        if confidence is not None:
+            confidence.add(probability[fresh:], slices[fresh:])
+        places = slices.long() + len(names) * torch.arange(len(slices), device=logits.device)[:, None]
+        # Whether a label wins somewhere in a slice, ``[z, K]``.
+        self.wins = places.flatten().bincount(minlength=len(slices) * len(names)).view(len(slices), -1) > 0
 
     def restore(self, z: Axis, plane: Plane, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
         """Labels of the target slices of ``z``, and entropy where it is wanted."""
@@ -216,7 +220,8 @@ class _Slab:
 def _winner(below: Tensor, names: Tensor) -> Tensor:
     """Of K ascending ``names`` that of the largest, which is 0 of ``[..., K, M]`` while the others are less; uint8.
 
-    The first where several are 0, as ``torch.max`` finds it with its indices in several times as long.
+    The first where several are 0, as ``torch.max`` finds it with its indices in several times as long. Where a logit is
+    no finite number it is any of the names, or 0.
     """
     lost = below.view(torch.int32) >> 31  # the sign in every bit: -1, or 0
     return (255 - (lost | (255 - names.int())[:, None]).amax(dim=-2)).to(torch.uint8)

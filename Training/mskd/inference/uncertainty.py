@@ -42,16 +42,10 @@ class Confidence:
         self._sums = torch.zeros(classes, dtype=torch.float64)
         self._counts = torch.zeros(classes, dtype=torch.float64)
 
-    def add(self, below: Tensor, winner: Tensor) -> None:
-        """Count the voxels where a label wins.
-
-        Args:
-            below: Logits less the largest of each voxel, ``[K, M]``; spoilt.
-            winner: The class of the largest, uint8 ``[M]``.
-        """
-        # Of the winner, exp(0) is left over the sum.
-        probability = below.exp_().sum(dim=0).reciprocal_()
-        self._sums += winner.bincount(probability.double(), len(self._sums)).cpu()
+    def add(self, probability: Tensor, winner: Tensor) -> None:
+        """Count some voxels: the class that wins in each, uint8, and its probability, float32, of the same shape."""
+        winner = winner.flatten()
+        self._sums += winner.bincount(probability.flatten().double(), len(self._sums)).cpu()
         self._counts += winner.bincount(minlength=len(self._counts)).cpu()
 
     def mean(self, label: int) -> float | None:
