@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from engine_doubles import THRESHOLDS, levels
+from engine_doubles import THRESHOLDS, Failing, levels
 
 from mskd.image import Geometry
 from mskd.inference import Engine, engine, pages
+from mskd.inference.select import Choice
 
 WAITED = (
     "import resource, threading, numpy as np\n"
@@ -133,7 +134,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> type[Recorded]:
 
 def test_as_much_is_fetched_as_the_plan_needs(threshold_package: Callable[..., Any], recorded: type[Recorded]) -> None:
     image, truth = levels(Geometry((9, 20, 21)))
-    ready = Engine(threshold_package(THRESHOLDS), "cpu")
+    ready = Engine(threshold_package(THRESHOLDS), "cpu", backend="torch_eager")
     ready.warm_up(image.geometry)
     assert not recorded.stopped
     ready.warm_up(image.geometry)
@@ -149,7 +150,7 @@ def test_as_much_is_fetched_as_the_plan_needs(threshold_package: Callable[..., A
 def test_nothing_is_fetched_blindly_or_within_a_limit(
     threshold_package: Callable[..., Any], recorded: type[Recorded], memory: int | None
 ) -> None:
-    ready = Engine(threshold_package(THRESHOLDS), "cpu", memory=memory)
+    ready = Engine(threshold_package(THRESHOLDS), "cpu", backend="torch_eager", memory=memory)
     ready.warm_up(Geometry((9, 20, 21)) if memory else None)
     assert not recorded.sizes
 
@@ -158,7 +159,7 @@ def test_nothing_is_fetched_of_memory_that_is_scarce(
     threshold_package: Callable[..., Any], recorded: type[Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image has to find room beside it."""
-    ready = Engine(threshold_package(THRESHOLDS), "cpu")
+    ready = Engine(threshold_package(THRESHOLDS), "cpu", backend="torch_eager")
     whole = Geometry((48, 48, 48))
     need = ready._planner.cheapest(whole.shape).bytes
     monkeypatch.setattr(engine, "free_bytes", lambda device: int(1.5 * need))
@@ -168,3 +169,18 @@ def test_nothing_is_fetched_of_memory_that_is_scarce(
     monkeypatch.setattr(engine, "address_space_is_limited", lambda: True)
     ready.warm_up(whole)
     assert recorded.sizes == fetched
+
+
+@pytest.mark.parametrize("backend", ["torch_eager", "failing", None])
+def test_memory_is_fetched_for_pytorch_alone(
+    threshold_package: Callable[..., Any],
+    failing: type[Failing],
+    recorded: type[Recorded],
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str | None,
+) -> None:
+    """Another runtime keeps the processor busy while it loads."""
+    last = backend and Choice(backend, "float32", {})
+    monkeypatch.setattr("mskd.inference.runners.last_choice", lambda *words: last)
+    Engine(threshold_package(THRESHOLDS), "cpu").warm_up(Geometry((9, 20, 21)))
+    assert bool(recorded.sizes) == (backend == "torch_eager")

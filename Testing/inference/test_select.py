@@ -225,6 +225,14 @@ def test_the_last_answer_of_a_model_is_known_without_a_size(backends: Any, packa
     assert last_choice(FINGERPRINT, CPU) == first
 
 
+def test_the_only_backend_was_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSKD_CACHE", "off")
+    monkeypatch.setattr("mskd.inference.select.candidates", lambda *words: [("torch_eager", "float32")])
+    last = last_choice(FINGERPRINT, CPU)
+    assert last is not None
+    assert last.backend == "torch_eager"
+
+
 def test_what_is_installed_is_measured_for_real(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSKD_CACHE", "off")
     choice = choose(package.fingerprint, package.load_network, CPU, (1, 1, 12, 13, 14))

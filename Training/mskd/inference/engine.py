@@ -30,6 +30,7 @@ from mskd.inference.region import Region
 from mskd.inference.report import in_gigabytes, in_words, make_report
 from mskd.inference.restore import restore
 from mskd.inference.runners import HALVES, Runner, Runners
+from mskd.inference.select import REFERENCE
 from mskd.inference.timer import Timer
 from mskd.inference.uncertainty import Confidence
 from mskd.inference.windows import Plan, fitted, stream
@@ -111,12 +112,15 @@ class Engine:
     def warm_up(self, geometry: Geometry | None = None) -> None:
         """Make ready, in threads, what the next run will need: call it before reading the image.
 
-        That is what ran the last large image of this model fastest, and with the image's ``geometry`` its memory too:
-        on a processor without a limit on it, and at most half of what is free.
+        That is what ran the last large image of this model fastest. Where it is PyTorch, on a processor without a limit
+        on its memory, this is memory too for an image of the given ``geometry``, at most half of what is free: another
+        runtime keeps the processor busy while it loads, and takes its memory elsewhere.
         """
-        self._runners.expect(self.device)
+        expected = self._runners.expect(self.device)
         self._take_ahead()
-        if geometry is None or self.device.type != "cpu" or self._memory is not None or address_space_is_limited():
+        if geometry is None or expected != REFERENCE or self.device.type != "cpu":
+            return
+        if self._memory is not None or address_space_is_limited():
             return
         with suppress(InputError):  # which the run will tell of
             grid = make_grid(geometry, self.manifest, None, self._planner.largest_view)

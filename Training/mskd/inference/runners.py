@@ -97,18 +97,25 @@ class Runners:
         if self._backend != AUTO:
             self._runner(device, Choice(self._backend, _single(self.precision), {}))
 
-    def expect(self, device: torch.device) -> None:
-        """Begin to make ready what was the fastest for the last image, beside whatever the caller goes on to do."""
+    def expect(self, device: torch.device) -> str | None:
+        """Begin to make ready what was the fastest for the last image, beside whatever the caller goes on to do.
+
+        Returns:
+            Its name; None where nothing is known.
+        """
         if self._backend != AUTO:
-            return
+            return self._backend
         choice = last_choice(self._package.fingerprint, device, _wanted(self.precision))
-        if choice is None or choice.backend == REFERENCE:  # which is ready at once
-            return
+        if choice is None:
+            return None
+        if choice.backend == REFERENCE:  # which is ready at once
+            return REFERENCE
         pool = ThreadPoolExecutor(1)
         self._expected[_key(device, choice)] = pool.submit(
             make_backend, choice.backend, self._network(), device, choice.precision
         )
         pool.shutdown(wait=False)
+        return choice.backend
 
     def runs_on(self, device: torch.device) -> bool:
         """Whether the backend that was asked for knows a type of device; PyTorch knows all."""

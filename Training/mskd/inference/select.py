@@ -107,6 +107,9 @@ def last_choice(
     package_fingerprint: str, device: torch.device, precisions: Sequence[str] | None = None
 ) -> Choice | None:
     """What :func:`choose` answered last for a model on this machine, whatever the size; None: never, or not kept."""
+    tried = candidates(device, precisions)
+    if len(tried) == 1:
+        return Choice(*tried[0], {})
     folder = cache_folder()
     if folder is None:
         return None
@@ -115,7 +118,7 @@ def last_choice(
         latest = max(places, key=lambda place: place.stat().st_mtime, default=None)
     except OSError:
         return None
-    return _read(latest, candidates(device, precisions))
+    return _read(latest, tried)
 
 
 def candidates(device: torch.device, precisions: Sequence[str] | None = None) -> list[tuple[str, str]]:
