@@ -38,8 +38,8 @@ from mskd.package import Package
 from mskd.package.weights import check_network
 
 RESERVE, RESERVE_ON_GPU = 500_000_000, 64_000_000
-"""Of a limit on memory: for what is loaded or allocated beside the plan, and for freed blocks that nothing fits into, of
-which there were up to 0.4 GB more in one run than in another; of a GPU's, workspaces alone."""
+"""Of a limit on memory: for what is loaded or allocated beside the plan, and for freed blocks that nothing fits into, up
+to 0.4 GB more in one run than in another; of a GPU's, workspaces alone."""
 
 
 @dataclass(frozen=True)
