@@ -22,7 +22,7 @@ from mskd.inference import Engine, engine, pages
 from mskd.inference.select import Choice
 
 WAITED = (
-    "import resource, threading, numpy as np\n"
+    "import resource, numpy as np\n"
     "from mskd.inference import pages\n"
     "from mskd.inference.environment import keep_freed_memory\n"
     "from mskd.inference.memory import reusable_bytes\n"

@@ -59,10 +59,10 @@ def read_geometry(path: str | Path) -> Geometry | None:
     Returns:
         None for a DICOM folder, and where the header is of no use.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     if not Path(path).is_file():
         return None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
         _spatial_axes_and_channels(Path(path), reader)
         return _geometry(Path(path), reader, reader.GetSize())

@@ -38,8 +38,8 @@ from mskd.package import Package
 from mskd.package.weights import check_network
 
 RESERVE, RESERVE_ON_GPU = 500_000_000, 64_000_000
-"""Of a limit on memory: for what is loaded or allocated beside the plan, and for freed blocks that nothing fits into, up
-to 0.4 GB more in one run than in another; of a GPU's, workspaces alone."""
+"""Of a limit on memory: for what is loaded or allocated beside the plan, and for freed blocks that nothing fits into,
+up to 0.4 GB more in one run than in another; of a GPU's, workspaces alone."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ class Engine:
     def warm_up(self, geometry: Geometry | None = None) -> None:
         """Make ready, in threads, what the next run will need: call it before reading the image.
 
-        That is what ran the last large image of this model fastest. Where it is PyTorch, on a processor without a limit
-        on its memory, this is memory too for an image of the given ``geometry``, at most half of what is free: another
-        runtime keeps the processor busy while it loads, and takes its memory elsewhere.
+        That is the backend which ran the last large image of this model fastest. If it is PyTorch, on a processor and
+        without a limit on memory, it is also the memory for an image of this ``geometry``, at most half of what is
+        free. Other runtimes keep the processor busy while they load, and take their memory elsewhere.
         """
         expected = self._runners.expect(self.device)
         self._take_ahead()

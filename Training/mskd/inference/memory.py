@@ -120,16 +120,17 @@ def reusable_bytes() -> int:
         return 0
     report.restype = _MallInfo
     heap = report()
-    return max(0, min(heap.fordblks, (_resident_heap() or heap.arena) - heap.uordblks))
+    resident = _status_bytes("RssAnon") or heap.arena
+    return max(0, min(heap.fordblks, resident - heap.uordblks))
 
 
-def _resident_heap() -> int | None:
-    """Memory of this process that no file stands behind; None where the system does not say."""
+def _status_bytes(field: str) -> int | None:
+    """What Linux says of this process in /proc; None elsewhere."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    told = re.search(r"^RssAnon:\s*(\d+) kB", status, flags=re.MULTILINE)
+    told = re.search(rf"^{field}:\s*(\d+) kB", status, flags=re.MULTILINE)
     return 1024 * int(told[1]) if told is not None else None
 
 
@@ -167,13 +168,9 @@ def peak_bytes(device: torch.device) -> int | None:
     """Largest memory held so far: of the device, or of this process on a CPU (None where the system does not say)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        status = ""
-    told = re.search(r"^VmHWM:\s*(\d+) kB", status, flags=re.MULTILINE)
+    told = _status_bytes("VmHWM")
     if told is not None:  # Linux, where ru_maxrss begins with what the parent process had held
-        return 1024 * int(told[1])
+        return told
     try:
         import resource
     except ImportError:  # Windows
