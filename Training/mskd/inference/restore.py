@@ -23,7 +23,7 @@ from mskd.inference.windows import Shape, divided
 SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 """Logits of a slab, in float32."""
 
-SLAB_VOXELS = {"cpu": 4 << 20, "cuda": 64 << 20}
+SLAB_VOXELS = {"cpu": 16 << 20, "cuda": 64 << 20}
 """Target voxels of a slab."""
 
 SPOT_VALUES = {"cpu": 1 << 19, "cuda": 1 << 26}
@@ -166,10 +166,10 @@ class _Slab:
         probability = torch.empty_like(slices, dtype=torch.float32)
         for z, winner in enumerate(slices):
             below = self._below(z)
-            winner.copy_(_winner(below, names))
             if confidence is not None and z >= fresh:
                 # Of the winner, exp(0) is left over the sum.
-                torch.reciprocal(below.exp_().sum(dim=0), out=probability[z])
+                torch.reciprocal(below.exp().sum(dim=0), out=probability[z])
+            winner.copy_(_winner(below, names))
         if confidence is not None:
             confidence.add(probability[fresh:], slices[fresh:])
         places = slices.long() + len(names) * torch.arange(len(slices), device=logits.device)[:, None]
@@ -197,9 +197,9 @@ class _Slab:
             for spots in plane.spots(cells[cell] == MIXED, max(1, most)):
                 below = _between(spots.values(source), z.share[rows, None, None])
                 below -= below.amax(dim=-2, keepdim=True)
-                spots.put(_winner(below, names), labels[rows])
                 if percent is not None:
                     spots.raise_to(entropy_percent(below, classes).round_().to(torch.uint8), percent[rows])
+                spots.put(_winner(below, names), labels[rows])
         return labels, percent
 
     def _below(self, z: int) -> Tensor:
@@ -221,10 +221,11 @@ def _winner(below: Tensor, names: Tensor) -> Tensor:
     """Of K ascending ``names`` that of the largest, which is 0 of ``[..., K, M]`` while the others are less; uint8.
 
     The first where several are 0, as ``torch.max`` finds it with its indices in several times as long. Where a logit is
-    no finite number it is any of the names, or 0.
+    no finite number it is any of the names, or 0. In the memory of ``below``, whose numbers are lost: they are in the
+    processor's caches, and new memory would not be.
     """
-    lost = below.view(torch.int32) >> 31  # the sign in every bit: -1, or 0
-    return (255 - (lost | (255 - names.int())[:, None]).amax(dim=-2)).to(torch.uint8)
+    lost = below.view(torch.int32).bitwise_right_shift_(31)  # the sign in every bit: -1, or 0
+    return (255 - lost.bitwise_or_((255 - names.int())[:, None]).amax(dim=-2)).to(torch.uint8)
 
 
 def _between(slices: Tensor, share: Tensor | float) -> Tensor:
