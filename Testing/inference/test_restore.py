@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from mskd.errors import Cancelled
 from mskd.events import never
 from mskd.image import Geometry
-from mskd.inference import Region, make_grid, neighbours
+from mskd.inference import Region, make_grid
 from mskd.inference import restore as module
-from mskd.inference.neighbours import Spots
+from mskd.inference.neighbours import Tiles
 from mskd.inference.restore import restore
 from mskd.inference.uncertainty import Confidence
 from mskd.spec import Normalization
@@ -22,14 +22,10 @@ from mskd.spec import Normalization
 TURNED = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
-@pytest.fixture(params=[(1, 1, 1), (40, 1 << 18, 50), (1 << 18, 50, 3)], ids=str)
-def bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row, some rows or a whole plane at a time, in few or many parts; with tables that are made anew, and kept."""
-    band, values, threads = request.param
-    monkeypatch.setattr(neighbours, "BAND", band)
-    monkeypatch.setattr(neighbours, "KEPT", band)
-    monkeypatch.setitem(module.SPOT_VALUES, "cpu", values)
-    monkeypatch.setattr(neighbours.torch, "get_num_threads", lambda: threads)
+@pytest.fixture(params=[500, 1 << 20], ids=str)
+def portions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some cells along borders at a time, or all."""
+    monkeypatch.setitem(module.BORDER_VOXELS, "cpu", request.param)
 
 
 def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) -> object:
@@ -37,7 +33,7 @@ def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) 
     return make_grid(Geometry((15, 18, 21), (2.0, 1.5, 1.0), (1.0, 2.0, 3.0), direction), spec)
 
 
-@pytest.mark.usefixtures("bands")
+@pytest.mark.usefixtures("portions")
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 2.0, 2.5), (None, None, None), (2.0, None, 0.7)])
 @pytest.mark.parametrize("slab", [1, 1 << 11, 1 << 22])
 @pytest.mark.parametrize("pieces", [1, 3, 100])
@@ -54,7 +50,7 @@ def test_slabs_equal_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tup
     assert labels.geometry == grid.source
 
 
-@pytest.mark.usefixtures("bands")
+@pytest.mark.usefixtures("portions")
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (None, None, None), (2.0, None, 0.7)])
 @pytest.mark.parametrize("pieces", [1, 4])
 def test_coarse_logits_reach_beyond_the_last_voxel(spacing: tuple, pieces: int) -> None:
@@ -83,19 +79,40 @@ def plain(logits: torch.Tensor, grid: object) -> torch.Tensor:
     return F.interpolate(logits[None].float(), size=grid.crop_shape, mode="trilinear", align_corners=False)[0]
 
 
-def test_labels_do_not_depend_on_slabs_or_on_what_else_is_asked() -> None:
-    """A label that is second everywhere could win between voxels; it is looked for near one where it wins alone."""
+@pytest.mark.parametrize("labels", [2, 3])
+def test_labels_do_not_depend_on_slabs_or_on_what_else_is_asked(labels: int) -> None:
+    """A label that is second everywhere could win between voxels; it is looked for near one where it wins alone.
+
+    Around a voxel there are two others, or three.
+    """
     grid = grid_for((1.0, 0.5, 0.7))
-    logits = torch.zeros(3, *grid.geometry.shape)
-    logits[0, :, :, ::2], logits[1, :, :, 1::2], logits[2] = 10.0, 10.0, 9.0
-    logits[2, 0, 0, 0] = 11.0
+    logits = torch.zeros(labels + 1, *grid.geometry.shape)
+    x = torch.arange(logits.shape[3])
+    first = (x + torch.arange(logits.shape[2])[:, None]) % 3 if labels == 3 else x.expand(logits.shape[2], -1) % 2
+    for label in range(labels):
+        logits[label, :, first == label] = 10.0
+    logits[labels] = 9.0
+    logits[labels, 0, 0, 0] = 11.0
     whole, pieces = run(logits, grid), restore(logits.chunk(7, dim=1), grid, on_slab=_ignore, cancelled=never).array
     np.testing.assert_array_equal(pieces, whole)
     entropy = np.zeros(grid.source.shape, dtype=np.uint8)
     np.testing.assert_array_equal(run(logits, grid, entropy=entropy), whole)
-    found = grid.view(whole) == 2
+    found = grid.view(whole) == labels
     assert found[0].any()
     assert not found[-1].any()
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_label_is_looked_for_on_both_sides_of_its_slices(above: bool) -> None:
+    grid = grid_for((2.0, 2.0, 3.0))
+    logits = torch.full((3, *grid.geometry.shape), -10.0)
+    half, middle = logits.shape[3] // 2, logits.shape[1] // 2
+    logits[0, :, :, :half] = logits[1, :, :, half:] = 10.0
+    logits[2, middle:] = 30.0
+    logits = logits if above else logits.flip(1)
+    labels = run(logits, grid)
+    np.testing.assert_array_equal(labels, on_source(plain(logits, grid).argmax(0), grid))
+    assert set(np.unique(labels)) == {0, 1, 2}
 
 
 def _ignore(done: int, total: int) -> None:
@@ -116,22 +133,26 @@ def run(logits: torch.Tensor, grid: object, **more: object) -> np.ndarray:
 def test_few_voxels_are_interpolated_and_none_is_wrong(monkeypatch: pytest.MonkeyPatch, spacing: tuple) -> None:
     grid = grid_for(spacing)
     logits = smooth_logits(grid)
-    interpolated = []
+    settled, compared, computed = [], [], []
 
-    def counting(self: Spots, values: torch.Tensor, planes: torch.Tensor) -> None:
-        interpolated.append(len(planes) * len(self.places))
-        put(self, values, planes)
+    def counting(self: Tiles, corners: torch.Tensor) -> torch.Tensor:
+        places = self.places().flatten()
+        (settled if corners.dim() == 2 else compared).extend(places.unique().tolist())
+        computed.append(len(places))
+        return interpolate(self, corners)
 
-    put = Spots.put
-    monkeypatch.setattr(Spots, "put", counting)
+    interpolate = Tiles.interpolate
+    monkeypatch.setattr(Tiles, "interpolate", counting)
     labels = run(logits, grid)
     expected = on_source(plain(logits, grid).argmax(0), grid)
     assert (labels == expected).mean() > 0.9999
     assert len(np.unique(labels)) > 2
-    assert sum(interpolated) < 0.8 * labels.size
+    assert len(settled) == len(set(settled)) < 0.8 * labels.size
+    assert len(compared) < 0.6 * len(settled)
+    assert sum(computed) < 1.5 * len(settled + compared)
 
 
-@pytest.mark.usefixtures("bands")
+@pytest.mark.usefixtures("portions")
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (None, None, None)])
 def test_memory_layout_and_half_precision_do_not_matter(spacing: tuple) -> None:
     grid = grid_for(spacing)
@@ -143,7 +164,7 @@ def test_memory_layout_and_half_precision_do_not_matter(spacing: tuple) -> None:
         np.testing.assert_array_equal(run(logits.to(half), grid), run(logits.to(half).float(), grid))
 
 
-@pytest.mark.usefixtures("bands")
+@pytest.mark.usefixtures("portions")
 def test_a_label_with_the_largest_value(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_for((1.0, 0.5, 0.7))
     logits = torch.full((256, *grid.geometry.shape), -50.0)
@@ -152,7 +173,7 @@ def test_a_label_with_the_largest_value(monkeypatch: pytest.MonkeyPatch) -> None
     assert (run(logits, grid) == expected).mean() > 0.9999
 
 
-@pytest.mark.usefixtures("bands")
+@pytest.mark.usefixtures("portions")
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.7), (3.0, 2.0, 2.5), (None, None, None)])
 @pytest.mark.parametrize("slab", [1, 1 << 22])
 def test_entropy_is_near_the_plain_way(monkeypatch: pytest.MonkeyPatch, spacing: tuple, slab: int) -> None:
@@ -235,7 +256,7 @@ def test_the_first_of_equal_logits_wins() -> None:
     np.testing.assert_array_equal(run(logits, grid), on_source(logits.max(0).indices, grid))
 
 
-@pytest.mark.usefixtures("bands")
+@pytest.mark.usefixtures("portions")
 def test_the_first_of_equal_logits_wins_along_borders() -> None:
     """Twins that are alike everywhere, but in one voxel far off each, where the second of them wins."""
     grid = grid_for((1.0, 0.5, 0.7))
@@ -247,7 +268,7 @@ def test_the_first_of_equal_logits_wins_along_borders() -> None:
     assert {1, 3} <= set(np.unique(labels[:4]))
 
 
-@pytest.mark.usefixtures("bands")
+@pytest.mark.usefixtures("portions")
 def test_one_slice_for_many() -> None:
     grid = make_grid(
         Geometry((9, 20, 24), (0.5, 1.0, 1.0)),
@@ -261,8 +282,9 @@ def test_one_slice_for_many() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_no_numbers_give_labels_that_exist(value: float) -> None:
+@pytest.mark.parametrize("every", [1, 2])
+def test_logits_that_are_no_numbers_give_labels_that_exist(value: float, every: int) -> None:
     grid = grid_for((1.0, 0.5, 0.7))
     logits = smooth_logits(grid)
-    logits[:, ::2] = value
+    logits[:, ::every] = value
     assert set(np.unique(run(logits, grid, confidence=Confidence(4)))) <= {0, 1, 2, 3}

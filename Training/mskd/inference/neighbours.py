@@ -1,19 +1,13 @@
-"""Linear interpolation at chosen voxels of a finer or coarser grid."""
+"""Linear interpolation between the voxels of a finer or coarser grid: everywhere, or in chosen cells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-BAND = 1 << 18
-"""Target voxels of a band of rows."""
-
-KEPT = 1 << 21
-"""Target voxels of a plane whose places, 8 bytes each, are kept from slice to slice."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +39,6 @@ class Axis:
         part = Axis(self.lower[first:last] - start, self.share[first:last], self.between, stop - start)
         return part, start, stop + self.between
 
-    def points(self) -> Tensor:
-        """Where the target voxels lie, from -1 to 1 between the outer faces of the source."""
-        return (self.lower + self.share + 0.5) * (2 / (self.cells + self.between)) - 1
-
     def interpolate(self, plane: Tensor, dim: int) -> Tensor:
         """Values at the target voxels from those of the source voxels along ``dim`` of a plane ``[y, x]``."""
         below = plane.index_select(dim, self.lower)
@@ -77,78 +67,114 @@ def make_axis(source: int, target: int, device: torch.device, extent: float | No
     return Axis(lower.to(device), (centre - lower).float().to(device), True, source - 1)
 
 
+Axes = tuple[Axis, Axis, Axis]
+
+
 @dataclass(frozen=True)
-class Spots:
-    """Some target voxels of a plane, in N parts for as many threads; the last may be there several times.
+class Runs:
+    """The target voxels of an axis in R runs of T, each within one cell.
 
     Args:
-        places: ``[N * M]``, counted row by row.
-        points: Their x and y in the source plane, from -1 to 1 between its outer faces, ``[N, 1, M, 2]``.
+        cell: ``[R]``.
+        target: Which voxels, ``[T, R]``; the last of a shorter run several times.
+        share: Of each the weight of the source voxel after the cell's first, ``[T, R]``.
+        corners: Source voxels around a cell: 2, or 1 where nothing lies between two.
     """
 
-    places: Tensor
-    points: Tensor
-
-    def values(self, planes: Tensor) -> Tensor:
-        """Values ``[N, s, K, M]`` interpolated linearly from source planes ``[s, K, y, x]``, float32."""
-        channels, parts = planes.flatten(0, 1), len(self.points)
-        # PyTorch divides a batch among its threads, not an image.
-        batch = channels.expand(parts, -1, -1, -1)
-        values = F.grid_sample(batch, self.points, mode="bilinear", padding_mode="border", align_corners=False)
-        return values.view(parts, *planes.shape[:2], -1)
-
-    def put(self, values: Tensor, planes: Tensor) -> None:
-        """Write values ``[N, 1 or z, M]`` into target planes ``[z, y, x]``."""
-        planes.flatten(1).scatter_(1, *self._rows(values, planes))
-
-    def raise_to(self, values: Tensor, planes: Tensor) -> None:
-        """As :meth:`put`, where they are larger than what is there."""
-        planes.flatten(1).scatter_reduce_(1, *self._rows(values, planes), "amax")
-
-    def _rows(self, values: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """Places and values, a row for each plane."""
-        rows = values.transpose(0, 1).flatten(1).expand(len(planes), -1)
-        return self.places.expand_as(rows), rows
+    cell: Tensor
+    target: Tensor
+    share: Tensor
+    corners: int
 
 
-class Plane:
-    """From the voxels of a source plane to those of a target plane, a band of rows at a time.
+def make_runs(axis: Axis) -> Runs:
+    """Of the length that gives few runs and has few voxels in them several times."""
+    every = torch.arange(len(axis.lower), device=axis.lower.device)
+    counts = torch.unique_consecutive(axis.lower, return_counts=True)[1]
+    lengths = torch.arange(1, int(counts.max()) + 1, device=counts.device)
+    runs = (counts[:, None] / lengths).ceil().sum(dim=0)
+    length = 1 + int((runs * (lengths + 1)).argmin())
+    first = every[(every - torch.searchsorted(axis.lower, axis.lower)) % length == 0]
+    last = torch.cat([first[1:] - 1, every[-1:]])
+    target = torch.minimum(first + every[:length, None], last)
+    return Runs(axis.lower[first], target, axis.share[target], 1 + axis.between)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The target voxels within N cells, as blocks ``[z, y, x, N]`` of them.
 
     Args:
-        y: From target to source rows.
-        x: From target to source columns.
+        runs: Of each axis.
+        chosen: Which of them each cell is, ``[3, N]``.
+        source: Rows and columns of a source slice.
+        target: Those of a target slice.
     """
 
-    def __init__(self, y: Axis, x: Axis) -> None:
-        self.y, self.x = y, x
-        height, width = len(y.lower), len(x.lower)
-        rows = max(1, BAND // width)
-        self.bands = tuple(slice(first, min(first + rows, height)) for first in range(0, height, rows))
-        self._keeps = height * width <= KEPT
-        self._known: dict[int, Tensor] = {}
+    runs: tuple[Runs, Runs, Runs]
+    chosen: Tensor
+    source: tuple[int, int]
+    target: tuple[int, int]
 
-    def interpolate(self, values: Tensor) -> Tensor:
-        """A whole target plane of source values ``[y, x]``."""
-        return self.x.interpolate(self.y.interpolate(values, 0), 1)
+    def __len__(self) -> int:
+        return self.chosen.shape[1]
 
-    def spots(self, wanted: Tensor, most: int) -> Iterator[Spots]:
-        """Where to interpolate: the target voxels of a mask ``[target y, target x]``, at most so many for a thread."""
-        parts = torch.get_num_threads() if wanted.device.type == "cpu" else 1
-        for band in self.bands:
-            chosen = wanted[band].flatten().nonzero().squeeze(1)
-            if not len(chosen):
-                continue
-            chosen, points = torch.cat([chosen, chosen[-1:].expand(-len(chosen) % parts)]), self._points(band)
-            for places in chosen.split(most * parts):
-                part = points.index_select(0, places).view(parts, 1, -1, 2)
-                yield Spots(places + band.start * wanted.shape[1], part)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Sides of a block."""
+        z, y, x = (len(run.target) for run in self.runs)
+        return z, y, x
 
-    def _points(self, band: slice) -> Tensor:
-        """Where each target voxel lies in the source plane, ``[target, 2]``."""
-        if band.start in self._known:
-            return self._known[band.start]
-        y, x = self.y.points()[band], self.x.points()
-        made = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=2).flatten(0, 1)
-        if self._keeps:
-            self._known[band.start] = made
-        return made
+    def select(self, which: Tensor) -> Tiles:
+        """Those of some of the cells."""
+        return Tiles(self.runs, self.chosen.index_select(1, which), self.source, self.target)
+
+    def split(self, values: int, channels: int = 1) -> Iterator[Tiles]:
+        """In parts with at most so many values at target voxels, or of so many channels at corners; or of one cell."""
+        cells = max(1, values // max(prod(self.shape), channels * prod(run.corners for run in self.runs)))
+        for first in range(0, len(self), cells):
+            yield Tiles(self.runs, self.chosen[:, first : first + cells], self.source, self.target)
+
+    def cells(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the cells are along each axis, ``[N]``."""
+        z, y, x = (run.cell.gather(0, which) for run, which in zip(self.runs, self.chosen, strict=True))
+        return z, y, x
+
+    def corners(self) -> Tensor:
+        """Where the source voxels around the cells are in the flat source, ``[1 to 8, N]``."""
+        height, width = self.source
+        z, y, x = self.cells()
+        steps = [0]
+        for run, step in zip(self.runs, (height * width, width, 1), strict=True):
+            steps = [before + more for before in steps for more in (0, step)[: run.corners]]
+        return (z * height + y) * width + x + torch.tensor(steps, device=z.device)[:, None]
+
+    def places(self) -> Tensor:
+        """Where the target voxels are in the flat target, ``[z, y, x, N]``."""
+        height, width = self.target
+        tables = [run.target * step for run, step in zip(self.runs, (height * width, width, 1), strict=True)]
+        z, y, x = (_look_up(table, which) for table, which in zip(tables, self.chosen, strict=True))
+        return z[:, None, None] + (y[:, None] + x)
+
+    def interpolate(self, corners: Tensor) -> Tensor:
+        """Values ``[*, z, y, x, N]`` from those at the :meth:`corners`, ``[*, 1 to 8, N]``."""
+        values = corners.unflatten(-2, [run.corners for run in self.runs])
+        for axis, (run, which) in enumerate(zip(self.runs, self.chosen, strict=True)):
+            if run.corners == 2:
+                below, above = values.split(1, dim=axis - 4)
+                sides = [-1 if own == axis else 1 for own in range(3)]
+                values = torch.lerp(below, above, _look_up(run.share, which).view(*sides, len(self)))
+        return values.expand(*values.shape[:-4], *self.shape, -1)
+
+
+def make_tiles(axes: Axes, wanted: Tensor) -> Tiles:
+    """The target voxels within the cells of a mask ``[z, y, x]``."""
+    z, y, x = runs = make_runs(axes[0]), make_runs(axes[1]), make_runs(axes[2])
+    chosen = wanted.index_select(0, z.cell).index_select(1, y.cell).index_select(2, x.cell).nonzero()
+    source = axes[1].cells + axes[1].between, axes[2].cells + axes[2].between
+    return Tiles(runs, chosen.t().contiguous(), source, (len(axes[1].lower), len(axes[2].lower)))
+
+
+def _look_up(table: Tensor, which: Tensor) -> Tensor:
+    """Some columns of ``[T, R]``."""
+    return table.gather(1, which.expand(len(table), -1))
