@@ -222,7 +222,8 @@ class _Border:
         self._classes = len(logits)
         self.names = ever.nonzero().squeeze(1)
         self._row = ever.cumsum(0) - 1
-        self._logits = torch.stack([logits[name] for name in self.names.tolist()]).flatten(1)
+        every = len(self.names) == len(logits)
+        self._logits = (logits if every else torch.stack([logits[name] for name in self.names.tolist()])).flatten(1)
         self._winner = winner.flatten()
         around = wins[:-1] | wins[1:] if z.between else wins
         self._absent = ~around[:, self.names].t()
