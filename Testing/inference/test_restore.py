@@ -14,7 +14,7 @@ from mskd.events import never
 from mskd.image import Geometry
 from mskd.inference import Region, make_grid
 from mskd.inference import restore as module
-from mskd.inference.neighbours import Tiles
+from mskd.inference.neighbours import Tiles, make_axis, make_runs
 from mskd.inference.restore import restore
 from mskd.inference.uncertainty import Confidence
 from mskd.spec import Normalization
@@ -24,8 +24,8 @@ TURNED = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 @pytest.fixture(params=[500, 1 << 20], ids=str)
 def portions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some cells along borders at a time, or all."""
-    monkeypatch.setitem(module.BORDER_VOXELS, "cpu", request.param)
+    """Some blocks along borders at a time, or all."""
+    monkeypatch.setitem(module.BORDER_VALUES, "cpu", request.param)
 
 
 def grid_for(spacing: tuple[float, ...], direction: tuple[float, ...] = TURNED) -> object:
@@ -288,3 +288,43 @@ def test_logits_that_are_no_numbers_give_labels_that_exist(value: float, every: 
     logits = smooth_logits(grid)
     logits[:, ::every] = value
     assert set(np.unique(run(logits, grid, confidence=Confidence(4)))) <= {0, 1, 2, 3}
+
+
+def test_one_infinite_logit_where_the_first_label_wins_nowhere() -> None:
+    """Its voxel has the label 0 on processors whose infinity less infinity has a sign; that is no fault."""
+    grid = grid_for((4.0, 3.0, 4.0))
+    logits = torch.zeros(3, *grid.geometry.shape)
+    logits[0], logits[1] = -5.0, 5.0
+    logits[1, 1, 1, 1] = np.inf
+    labels = run(logits, grid, confidence=Confidence(3))
+    assert set(np.unique(labels)) <= {0, 1}
+    assert (labels == 1).mean() > 0.9
+
+
+def test_a_label_with_the_largest_value_where_nothing_is_interpolated() -> None:
+    grid = grid_for((None, None, None))
+    logits = torch.full((256, *grid.geometry.shape), -50.0)
+    logits[[0, 255]] = smooth_logits(grid, 2)
+    np.testing.assert_array_equal(run(logits, grid), on_source(logits.max(0).indices, grid))
+
+
+def test_two_slices_for_many() -> None:
+    grid = make_grid(
+        Geometry((60, 20, 24), (0.5, 1.0, 1.0)),
+        SimpleNamespace(spacing=(15.0, 2.0, 2.0), orientation="LPS", normalization=Normalization(name="none")),
+    )
+    assert grid.geometry.shape[0] == 2
+    logits = smooth_logits(grid)
+    labels = run(logits, grid)
+    assert (labels == plain(logits, grid).argmax(0).numpy()).mean() > 0.9999
+    assert len(np.unique(labels)) > 2
+
+
+@pytest.mark.parametrize("sides", [(10, 15), (23, 30), (9, 300), (300, 9), (7, 7), (1, 12), (92, 275)], ids=str)
+def test_runs_hold_every_voxel_within_one_cell(sides: tuple[int, int]) -> None:
+    axis = make_axis(*sides, torch.device("cpu"))
+    runs = make_runs(axis)
+    assert sorted(set(runs.target.flatten().tolist())) == list(range(sides[1]))
+    assert (axis.lower[runs.target] == runs.cell).all()
+    assert (axis.share[runs.target] == runs.share).all()
+    assert runs.target.numel() <= 1.6 * sides[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import torch
@@ -69,6 +70,9 @@ def make_axis(source: int, target: int, device: torch.device, extent: float | No
 
 Axes = tuple[Axis, Axis, Axis]
 
+RUN_COST = 1
+"""What a run costs beside its voxels, counted in voxels: there are logits to fetch for it."""
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -88,12 +92,12 @@ class Runs:
 
 
 def make_runs(axis: Axis) -> Runs:
-    """Of the length that gives few runs and has few voxels in them several times."""
+    """Of the length that is cheapest: short ones are many, in long ones voxels are there several times."""
     every = torch.arange(len(axis.lower), device=axis.lower.device)
     counts = torch.unique_consecutive(axis.lower, return_counts=True)[1]
     lengths = torch.arange(1, int(counts.max()) + 1, device=counts.device)
     runs = (counts[:, None] / lengths).ceil().sum(dim=0)
-    length = 1 + int((runs * (lengths + 1)).argmin())
+    length = 1 + int((runs * (lengths + RUN_COST)).argmin())
     first = every[(every - torch.searchsorted(axis.lower, axis.lower)) % length == 0]
     last = torch.cat([first[1:] - 1, every[-1:]])
     target = torch.minimum(first + every[:length, None], last)
@@ -102,11 +106,11 @@ def make_runs(axis: Axis) -> Runs:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The target voxels within N cells, as blocks ``[z, y, x, N]`` of them.
+    """N blocks of target voxels ``[z, y, x, N]``, each within one cell; a cell may have several.
 
     Args:
         runs: Of each axis.
-        chosen: Which of them each cell is, ``[3, N]``.
+        chosen: Which run of each axis a block is, as places in the flat ``[z runs, y runs, x runs]``, ``[N]``.
         source: Rows and columns of a source slice.
         target: Those of a target slice.
     """
@@ -117,7 +121,7 @@ class Tiles:
     target: tuple[int, int]
 
     def __len__(self) -> int:
-        return self.chosen.shape[1]
+        return len(self.chosen)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -126,19 +130,32 @@ class Tiles:
         return z, y, x
 
     def select(self, which: Tensor) -> Tiles:
-        """Those of some of the cells."""
-        return Tiles(self.runs, self.chosen.index_select(1, which), self.source, self.target)
+        """Some of the blocks."""
+        return Tiles(self.runs, self.chosen.index_select(0, which), self.source, self.target)
 
     def split(self, values: int, channels: int = 1) -> Iterator[Tiles]:
-        """In parts with at most so many values at target voxels, or of so many channels at corners; or of one cell."""
-        cells = max(1, values // max(prod(self.shape), channels * prod(run.corners for run in self.runs)))
-        for first in range(0, len(self), cells):
-            yield Tiles(self.runs, self.chosen[:, first : first + cells], self.source, self.target)
+        """In parts, of one block at least.
+
+        Args:
+            values: How many a part may have: at its target voxels, or of all channels around its cells.
+            channels: Of what is to be interpolated.
+        """
+        sides = prod(max(len(run.target), run.corners) for run in self.runs)
+        count = max(1, values // max(sides, channels * prod(run.corners for run in self.runs)))
+        return (Tiles(self.runs, part, self.source, self.target) for part in self.chosen.split(count) if len(part))
 
     def cells(self) -> tuple[Tensor, Tensor, Tensor]:
         """Where the cells are along each axis, ``[N]``."""
-        z, y, x = (run.cell.gather(0, which) for run, which in zip(self.runs, self.chosen, strict=True))
+        z, y, x = (run.cell.gather(0, which) for run, which in zip(self.runs, self._which, strict=True))
         return z, y, x
+
+    @cached_property
+    def _which(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Which run of each axis a block is, ``[N]``."""
+        height, width = len(self.runs[1].cell), len(self.runs[2].cell)
+        rows = self.chosen.div(width, rounding_mode="floor")
+        slices = rows.div(height, rounding_mode="floor")
+        return slices, rows - slices * height, self.chosen - rows * width
 
     def corners(self) -> Tensor:
         """Where the source voxels around the cells are in the flat source, ``[1 to 8, N]``."""
@@ -153,13 +170,13 @@ class Tiles:
         """Where the target voxels are in the flat target, ``[z, y, x, N]``."""
         height, width = self.target
         tables = [run.target * step for run, step in zip(self.runs, (height * width, width, 1), strict=True)]
-        z, y, x = (_look_up(table, which) for table, which in zip(tables, self.chosen, strict=True))
+        z, y, x = (_look_up(table, which) for table, which in zip(tables, self._which, strict=True))
         return z[:, None, None] + (y[:, None] + x)
 
     def interpolate(self, corners: Tensor) -> Tensor:
         """Values ``[*, z, y, x, N]`` from those at the :meth:`corners`, ``[*, 1 to 8, N]``."""
         values = corners.unflatten(-2, [run.corners for run in self.runs])
-        for axis, (run, which) in enumerate(zip(self.runs, self.chosen, strict=True)):
+        for axis, (run, which) in enumerate(zip(self.runs, self._which, strict=True)):
             if run.corners == 2:
                 below, above = values.split(1, dim=axis - 4)
                 sides = [-1 if own == axis else 1 for own in range(3)]
@@ -168,11 +185,11 @@ class Tiles:
 
 
 def make_tiles(axes: Axes, wanted: Tensor) -> Tiles:
-    """The target voxels within the cells of a mask ``[z, y, x]``."""
+    """All target voxels within the cells of a mask ``[z, y, x]``."""
     z, y, x = runs = make_runs(axes[0]), make_runs(axes[1]), make_runs(axes[2])
-    chosen = wanted.index_select(0, z.cell).index_select(1, y.cell).index_select(2, x.cell).nonzero()
+    chosen = wanted.index_select(0, z.cell).index_select(1, y.cell).index_select(2, x.cell).flatten().nonzero()
     source = axes[1].cells + axes[1].between, axes[2].cells + axes[2].between
-    return Tiles(runs, chosen.t().contiguous(), source, (len(axes[1].lower), len(axes[2].lower)))
+    return Tiles(runs, chosen.squeeze(1), source, (len(axes[1].lower), len(axes[2].lower)))
 
 
 def _look_up(table: Tensor, which: Tensor) -> Tensor:

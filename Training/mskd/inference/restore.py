@@ -19,14 +19,14 @@ from mskd.inference.region import Region
 from mskd.inference.uncertainty import Confidence, entropy_percent
 from mskd.inference.windows import Shape, divided
 
-SLAB_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+SLAB_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
 """Logits of a slab, in float32."""
 
 SLAB_VOXELS = {"cpu": 16 << 20, "cuda": 64 << 20}
 """Target voxels of a slab."""
 
-BORDER_VOXELS = {"cpu": 1 << 20, "cuda": 1 << 24}
-"""Target voxels along borders at a time: few enough for a processor's caches."""
+BORDER_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24}
+"""Numbers along borders that are worked on at a time: few, for the sake of a processor's caches."""
 
 NOWHERE = -1e30
 """Logit of a label that is not looked for."""
@@ -64,7 +64,7 @@ def restore(
             along borders it is at least that of the interpolated logits of the labels there.
         confidence: Told the logits, one a voxel of theirs, and the label of each.
         on_slab: Told (done, total) slices.
-        cancelled: Asked every few slices.
+        cancelled: Asked between some slices and the next.
 
     Returns:
         Labels on the source grid; 0 outside the crop.
@@ -163,7 +163,7 @@ class _Slab:
         self.logits = logits.float() if logits.stride(3) == 1 else logits.contiguous().float()
         self.winner = torch.empty(logits.shape[1:], dtype=torch.uint8, device=logits.device)
         names, slices = torch.arange(len(logits), device=logits.device), self.winner.flatten(1)
-        # Whether a label has the largest logit somewhere in a slice, or one that is no number.
+        # Whether a label wins somewhere in a slice; all do where the difference of two logits is no number.
         self.wins = torch.empty(len(slices), len(names), dtype=torch.bool, device=logits.device)
         probability = torch.empty_like(slices, dtype=torch.float32)
         for z, (winner, wins) in enumerate(zip(slices, self.wins, strict=True)):
@@ -183,8 +183,11 @@ class _Slab:
         for dim in (2, 1, 0):
             labels = labels.index_select(dim, axes[dim].lower)
         percent = self._entropy(axes) if with_entropy else None
+        every = make_tiles(axes, cells == MIXED)
+        if not len(every):
+            return labels, percent
         border = _Border(self.logits, self.winner, self.wins, axes[0])
-        for tiles in make_tiles(axes, cells == MIXED).split(_limit(BORDER_VOXELS, labels.device), len(border.names)):
+        for tiles in every.split(_limit(BORDER_VALUES, labels.device), len(border.names)):
             border.label(tiles, labels)
             if percent is not None:
                 border.raise_entropy(tiles, percent)
@@ -221,9 +224,10 @@ class _Border:
         ever = wins.any(dim=0)
         self._classes = len(logits)
         self.names = ever.nonzero().squeeze(1)
-        self._row = ever.cumsum(0) - 1
-        every = len(self.names) == len(logits)
-        self._logits = (logits if every else torch.stack([logits[name] for name in self.names.tolist()])).flatten(1)
+        # Where a difference of logits is no number, 0 may be the label, and none of the names.
+        self._row = (ever.cumsum(0) - 1).clamp_min_(0)
+        flat = logits.flatten(1)
+        self._logits = flat if len(self.names) == len(flat) else flat.index_select(0, self.names)
         self._winner = winner.flatten()
         around = wins[:-1] | wins[1:] if z.between else wins
         self._absent = ~around[:, self.names].t()
@@ -243,7 +247,8 @@ class _Border:
     def _settle_pairs(self, tiles: Tiles, labels: Tensor) -> Tensor:
         """Write the lowest or the highest label around each cell; say in which cells a third one could win.
 
-        A logit that is nowhere around a cell above the mean of those two is nowhere in the cell above both of them.
+        A logit that is nowhere around a cell above the mean of those two is nowhere in the cell above both of them. Of
+        three that are equal to the last bit it is one of the two.
         """
         corners = tiles.corners()
         around = self._winner.gather(0, corners.flatten()).view(corners.shape)
@@ -260,7 +265,7 @@ class _Border:
 
     def _below(self, tiles: Tiles) -> Iterator[tuple[Tiles, Tensor]]:
         """Of a few cells at a time all logits less the largest of each target voxel, ``[names, z * y * x * N]``."""
-        for part in tiles.split(_limit(BORDER_VOXELS, self._logits.device) // len(self.names)):
+        for part in tiles.split(_limit(BORDER_VALUES, self._logits.device) // len(self.names)):
             logits = self._at(part.corners()).masked_fill_(self._absent_from(part)[:, None], NOWHERE)
             between = part.interpolate(logits).flatten(1)
             yield part, between - between.amax(dim=0)
