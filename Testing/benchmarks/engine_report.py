@@ -216,6 +216,7 @@ def _panel(panel: Any, rows: list[Found], image: str) -> None:
     texts = [f"{total:.2f} s, {row['peak_mb'] / 1000:.1f} GB" for total, row in zip(totals, rows, strict=True)]
     panel.bar_label(bars, texts, padding=4)
     panel.set_xscale("log")
+    panel.tick_params(axis="x", which="minor", labelbottom=False)  # they would overlap within one decade
     panel.set_xlim(start, 4 * max(totals))
     panel.set_xlabel("seconds from file to labels file (logarithmic)")
     panel.set_title(image, loc="left")

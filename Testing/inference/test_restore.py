@@ -269,12 +269,13 @@ def test_the_first_of_equal_logits_wins_along_borders() -> None:
 
 
 @pytest.mark.usefixtures("portions")
-def test_one_slice_for_many() -> None:
+@pytest.mark.parametrize(("slices", "thickness"), [(1, 50.0), (2, 15.0)])
+def test_few_slices_for_many(slices: int, thickness: float) -> None:
     grid = make_grid(
-        Geometry((9, 20, 24), (0.5, 1.0, 1.0)),
-        SimpleNamespace(spacing=(50.0, 2.0, 2.0), orientation="LPS", normalization=Normalization(name="none")),
+        Geometry((60, 20, 24), (0.5, 1.0, 1.0)),
+        SimpleNamespace(spacing=(thickness, 2.0, 2.0), orientation="LPS", normalization=Normalization(name="none")),
     )
-    assert grid.geometry.shape[0] == 1
+    assert grid.geometry.shape[0] == slices
     logits = smooth_logits(grid)
     labels = run(logits, grid)
     assert (labels == plain(logits, grid).argmax(0).numpy()).mean() > 0.9999
@@ -306,18 +307,6 @@ def test_a_label_with_the_largest_value_where_nothing_is_interpolated() -> None:
     logits = torch.full((256, *grid.geometry.shape), -50.0)
     logits[[0, 255]] = smooth_logits(grid, 2)
     np.testing.assert_array_equal(run(logits, grid), on_source(logits.max(0).indices, grid))
-
-
-def test_two_slices_for_many() -> None:
-    grid = make_grid(
-        Geometry((60, 20, 24), (0.5, 1.0, 1.0)),
-        SimpleNamespace(spacing=(15.0, 2.0, 2.0), orientation="LPS", normalization=Normalization(name="none")),
-    )
-    assert grid.geometry.shape[0] == 2
-    logits = smooth_logits(grid)
-    labels = run(logits, grid)
-    assert (labels == plain(logits, grid).argmax(0).numpy()).mean() > 0.9999
-    assert len(np.unique(labels)) > 2
 
 
 @pytest.mark.parametrize("sides", [(10, 15), (23, 30), (9, 300), (300, 9), (7, 7), (1, 12), (92, 275)], ids=str)
