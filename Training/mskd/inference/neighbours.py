@@ -144,6 +144,7 @@ class Tiles:
         count = max(1, values // max(sides, channels * prod(run.corners for run in self.runs)))
         return (Tiles(self.runs, part, self.source, self.target) for part in self.chosen.split(count) if len(part))
 
+    @cached_property
     def cells(self) -> tuple[Tensor, Tensor, Tensor]:
         """Where the cells are along each axis, ``[N]``."""
         z, y, x = (run.cell.gather(0, which) for run, which in zip(self.runs, self._which, strict=True))
@@ -160,7 +161,7 @@ class Tiles:
     def corners(self) -> Tensor:
         """Where the source voxels around the cells are in the flat source, ``[1 to 8, N]``."""
         height, width = self.source
-        z, y, x = self.cells()
+        z, y, x = self.cells
         steps = [0]
         for run, step in zip(self.runs, (height * width, width, 1), strict=True):
             steps = [before + more for before in steps for more in (0, step)[: run.corners]]

@@ -276,7 +276,7 @@ class _Border:
 
     def _absent_from(self, tiles: Tiles) -> Tensor:
         """Which labels win in no slice around the cells, ``[names, N]``."""
-        return self._absent.gather(1, tiles.cells()[0].expand(len(self.names), -1))
+        return self._absent.gather(1, tiles.cells[0].expand(len(self.names), -1))
 
 
 def _put(values: Tensor, tiles: Tiles, labels: Tensor) -> None:
